@@ -1,0 +1,49 @@
+"""NumPy's array operations, under the names that plans use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def dtype_of(name: str) -> Any:
+    """The dtype with this name; bfloat16 is ml_dtypes'."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return ml_dtypes.bfloat16
+    return np.dtype(name)
+
+
+def cast(x: Any, *, dtype: str) -> Any:
+    with np.errstate(over="ignore"):
+        return x.astype(dtype_of(dtype), copy=False)
+
+
+def pad(x: Any, *, pairs: Any, mode: str) -> Any:
+    return np.pad(x, pairs, mode=MODES[mode])  # type: ignore[call-overload]
+
+
+def from_foreign(x: Any) -> Any:
+    """Another framework's array on the CPU, without a copy where DLPack allows."""
+    if isinstance(x, np.ndarray):
+        return x
+    try:
+        return np.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, AttributeError):
+        return np.asarray(x)  # an element type that DLPack lacks, such as ml_dtypes' bfloat16
+
+
+OPERATIONS = {
+    "add": lambda a, b: a + b,
+    "cast": cast,
+    "concat": lambda *parts, axis: np.concatenate(parts, axis),
+    "flip": lambda x, *, axes: np.flip(x, axes),
+    "pad": pad,
+    "permute": lambda x, *, axes: x.transpose(axes),
+    "reshape": lambda x, *, shape: x.reshape(shape),
+    "slice": lambda x, *, index: x[index],
+}

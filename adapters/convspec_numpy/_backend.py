@@ -1,0 +1,57 @@
+"""The NumPy backend: what its kernel likes, what it lacks, and whose arrays it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from convspec import dtypes
+from convspec.backend import Capabilities
+from convspec.lowering import Lowered, Orders
+from convspec.plan import Call
+from convspec.problem import Problem
+from convspec.toolkit import PlanBackend
+
+from . import _arrays, _snippets
+from ._kernel import conv
+
+
+class NumpyBackend(PlanBackend):
+    """NumPy arrays of any rank, on the CPU."""
+
+    name = "numpy"
+    operations = {**_arrays.OPERATIONS, "conv": conv}
+    snippets = _snippets.SNIPPETS
+    views = frozenset({"permute", "reshape", "slice", "flip"})
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(np.__version__, dtypes.ALL, None, ("cpu",), gradients=False)
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, np.ndarray)
+
+    def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
+        return x.shape, x.dtype.name, "cpu"
+
+    def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
+        data = f"N{problem.spatial}C"
+        return Orders(data, f"{problem.spatial}IO", data, "O")
+
+    def lacks(self, call: Call) -> str:
+        if call.bias:
+            return "bias"
+        return "padding" if call.padded else ""
+
+    def pads(self, mode: str, rank: int, dtype: str) -> bool:
+        return True
+
+    def prologue(self, lowered: Lowered) -> str:
+        return _snippets.prologue(lowered.calls)
+
+    def from_foreign(self, x: Any, like: Any = None) -> Any:
+        return _arrays.from_foreign(x)
+
+    def to_numpy(self, x: Any) -> Any:
+        return x

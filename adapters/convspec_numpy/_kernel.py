@@ -1,0 +1,71 @@
+"""Convolution by matrix products: windows are gathered block by block, never all at once."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from convspec.plan import Call
+
+#: Bytes that one block of gathered windows may take.
+BLOCK_BYTES = 64 * 2**20
+
+
+def conv(x: Any, w: Any, *, call: Call) -> Any:
+    """x (N, space, C), w (space, I, O) with the groups on O -> y (N, space, O)."""
+    return _transposed(x, w, call) if call.transposed else _forward(x, w, call)
+
+
+def _forward(x: Any, w: Any, call: Call) -> Any:
+    rank, groups = call.rank, call.groups
+    space = tuple(range(1, rank + 1))
+    extents = [d * (k - 1) + 1 for k, d in zip(call.kernel_size, call.dilation, strict=True)]
+    # (N, positions, C, taps), a view
+    windows = sliding_window_view(x, extents, axis=space)
+    steps = [slice(None, None, s) for s in call.stride]
+    taps = [slice(None, None, d) for d in call.dilation]
+    windows = windows[(slice(None), *steps, slice(None), *taps)]
+    windows = np.moveaxis(windows, rank + 1, -1)
+    inner = prod(call.kernel_size) * (call.in_channels // groups)
+    # (G, taps * I, O/G)
+    matrix = w.reshape(inner, groups, call.out_channels // groups).transpose(1, 0, 2)
+
+    y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
+    row = prod(call.output_size[1:]) * inner * groups * x.itemsize
+    rows = max(1, BLOCK_BYTES // max(row, 1))
+    for n in range(x.shape[0]):
+        for start in range(0, call.output_size[0], rows):
+            block = windows[n, start : start + rows]
+            out = y[n, start : start + rows].reshape(-1, groups, call.out_channels // groups)
+            if groups == 1:
+                np.matmul(block.reshape(-1, inner), matrix[0], out=out[:, 0])
+                continue
+            # (positions, taps, G, I) -> (G, positions, taps * I)
+            split = block.reshape(out.shape[0], -1, groups, call.in_channels // groups)
+            split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
+            np.matmul(split, matrix, out=out.transpose(1, 0, 2))
+    return y
+
+
+def _transposed(x: Any, w: Any, call: Call) -> Any:
+    groups = call.groups
+    batch, positions = x.shape[0], x.shape[1:-1]
+    y = np.zeros((batch, *call.output_size, call.out_channels), np.result_type(x, w))
+    # (G, N * positions, I)
+    rows = np.ascontiguousarray(
+        x.reshape(-1, groups, call.in_channels // groups).transpose(1, 0, 2)
+    )
+    for tap in product(*map(range, call.kernel_size)):
+        # (G, I, O/G)
+        matrix = w[tap].reshape(-1, groups, call.out_channels // groups).transpose(1, 0, 2)
+        part = np.matmul(rows, matrix).transpose(1, 0, 2)
+        target = [
+            slice(k * d, k * d + (n - 1) * s + 1, s)
+            for k, d, n, s in zip(tap, call.dilation, positions, call.stride, strict=True)
+        ]
+        y[(slice(None), *target)] += part.reshape(batch, *positions, call.out_channels)
+    return y

@@ -1,0 +1,40 @@
+"""Portable convolution: one spec, any framework's arrays in, the same numbers out."""
+
+from .backend import Backend, Capabilities, Environment, Support
+from .dispatch import backends, convert_layout, get_backend, to_framework
+from .errors import (
+    BackendNotFoundError,
+    ConvSpecError,
+    DTypeError,
+    LayoutError,
+    ShapeError,
+    UnsupportedError,
+)
+from .functional import conv, conv_transpose
+from .problem import Problem
+from .reference import reference
+from .spec import ConvSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backend",
+    "BackendNotFoundError",
+    "Capabilities",
+    "ConvSpec",
+    "ConvSpecError",
+    "DTypeError",
+    "Environment",
+    "LayoutError",
+    "Problem",
+    "ShapeError",
+    "Support",
+    "UnsupportedError",
+    "backends",
+    "conv",
+    "conv_transpose",
+    "convert_layout",
+    "get_backend",
+    "reference",
+    "to_framework",
+]

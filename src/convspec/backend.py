@@ -1,0 +1,152 @@
+"""What a backend is: the seven things an adapter, ours or a third party's, has to say."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .problem import Problem
+
+#: Version of this interface; the core refuses a backend of another major version.
+API_VERSION = 1
+
+Kernel = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What decides the kernel beside the problem.
+
+    Attributes:
+        dtype: element type of the arrays, by NumPy's (or ml_dtypes') name: ``"bfloat16"``.
+        out_dtype: element type of the result and at least of the accumulation.
+        device: kind of device: ``"cpu"``, ``"cuda"``, ``"mps"``, ``"tpu"``, ``"meta"``.
+        bias: whether the kernel is called with a bias.
+        traced: whether a compiler or transform is recording the call.
+        gradients: whether the call will be differentiated.
+    """
+
+    dtype: str
+    out_dtype: str
+    device: str = "cpu"
+    bias: bool = False
+    traced: bool = False
+    gradients: bool = False
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether a backend computes a problem, and how.
+
+    Attributes:
+        ok: it does; the truth value.
+        path: ``"native"`` (one convolution kernel of the framework), ``"decomposed"`` (several),
+            or ``"none"``.
+        reason: why it does not, or why it takes several kernels; empty on the native path.
+    """
+
+    ok: bool
+    path: str
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend says of itself.
+
+    Attributes:
+        version: version of the framework.
+        dtypes: element types it takes, by NumPy's names.
+        max_rank: highest number of spatial axes, None for any.
+        devices: kinds of device that are present.
+        gradients: whether its results can be differentiated.
+    """
+
+    version: str
+    dtypes: tuple[str, ...]
+    max_rank: int | None
+    devices: tuple[str, ...]
+    gradients: bool
+
+
+class Backend(ABC):
+    """An adapter that computes problems on one framework's arrays.
+
+    Register an instance under the entry-point group ``convspec.backends``; the entry point's name
+    is the framework's module name, so that the adapter is loaded when that module is there and
+    one of its arrays arrives. Or pass an instance as ``backend=``.
+    """
+
+    #: The framework's module name.
+    name: str
+    #: The :data:`API_VERSION` that this adapter was written for.
+    api_version: int = API_VERSION
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this backend says of itself."""
+
+    @abstractmethod
+    def owns(self, x: Any) -> bool:
+        """Whether ``x`` is one of the framework's arrays (or variables). Cached by type."""
+
+    @abstractmethod
+    def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
+        """Shape, dtype by NumPy's name, and kind of device of an array."""
+
+    @abstractmethod
+    def supports(self, problem: Problem, env: Environment) -> Support:
+        """Whether and how this problem is computed. Never computes, never raises."""
+
+    @abstractmethod
+    def prepare(self, problem: Problem, env: Environment) -> Kernel:
+        """A plain callable ``kernel(x, weight, bias=None) -> y`` for arrays of the framework.
+
+        Raises:
+            UnsupportedError: :meth:`supports` says no.
+        """
+
+    def unwrap(self, x: Any) -> Any:
+        """The framework's own array in what :meth:`owns` accepts, such as a variable."""
+        return x
+
+    def traced(self, x: Any) -> bool:
+        """Whether ``x`` is being recorded by a compiler or transform."""
+        return False
+
+    def differentiable(self, x: Any) -> bool:
+        """Whether gradients would be lost if ``x`` left the framework."""
+        return False
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        """The larger of two sizes, either of which may be symbolic."""
+        return max(a, b)
+
+    def from_foreign(self, x: Any, like: Any = None) -> Any:
+        """An array of another framework (or NumPy) as one of this framework's.
+
+        Without a copy where DLPack allows; on the device of ``like``, if given.
+        """
+        raise NotImplementedError
+
+    def to_numpy(self, x: Any) -> Any:
+        """An array of this framework as a NumPy array, without a copy where possible."""
+        raise NotImplementedError
+
+    def permute(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """``x`` with its axes in another order, a view where the framework can."""
+        raise NotImplementedError
+
+    def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
+        """``x`` in another shape of the same size, row-major."""
+        raise NotImplementedError
+
+    def flip(self, x: Any, axes: tuple[int, ...]) -> Any:
+        """``x`` reversed along some axes."""
+        raise NotImplementedError

@@ -1,0 +1,340 @@
+"""From a call to a prepared kernel: whose array is it, what is the problem, which kernel.
+
+Frameworks are never imported here. An adapter is loaded when a module of its entry point's name
+has been imported by somebody, or when it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from . import weights
+from .backend import API_VERSION, Backend, Capabilities, Environment, Kernel
+from .dtypes import name_of
+from .errors import (
+    BackendNotFoundError,
+    ConvSpecError,
+    DTypeError,
+    LayoutError,
+    ShapeError,
+    UnsupportedError,
+)
+from .layouts import check_data_layout, permutation
+from .problem import resolve
+from .weights import WeightOrder
+
+if TYPE_CHECKING:
+    from .spec import ConvSpec
+
+GROUP = "convspec.backends"
+
+
+# ---- finding backends ---------------------------------------------------------------------------
+
+
+@cache
+def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    """The registered adapters by name. Read once: it costs milliseconds."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+@cache
+def _load(name: str) -> Backend:
+    backend = entry_points()[name].load()
+    if not isinstance(backend, Backend) or int(backend.api_version) != API_VERSION:
+        raise BackendNotFoundError(
+            f"backend: {name!r} does not implement version {API_VERSION} of convspec's Backend; "
+            f"update its package."
+        )
+    return backend
+
+
+def get_backend(name: str) -> Backend:
+    """The backend with this name, importing its framework if need be.
+
+    Raises:
+        BackendNotFoundError: none is registered under the name, or the framework is missing.
+    """
+    points = entry_points()
+    if name not in points:
+        known = ", ".join(sorted(points)) or "none"
+        raise BackendNotFoundError(f"backend: {name!r} is not registered; there are: {known}.")
+    try:
+        return _load(name)
+    except ImportError as error:
+        if isinstance(error, ConvSpecError):
+            raise
+        raise BackendNotFoundError(
+            f"backend: {name!r} could not be loaded: {error}.\n"
+            f"  Install it, for example with: pip install 'convspec[{name}]'"
+        ) from error
+
+
+def installed() -> tuple[str, ...]:
+    """Names of the registered backends whose framework is installed; nothing is imported."""
+    return tuple(name for name in sorted(entry_points()) if _present(name))
+
+
+def backends() -> dict[str, Capabilities]:
+    """What is installed, by name, with versions and abilities. Imports each framework."""
+    return {name: get_backend(name).capabilities for name in installed()}
+
+
+def _present(name: str) -> bool:
+    try:
+        return name in sys.modules or importlib.util.find_spec(name) is not None
+    except ValueError:  # a module without a spec
+        return True
+
+
+_owners: dict[type, Backend] = {}
+
+
+def owner(x: Any, name: str = "x") -> Backend:
+    """The backend whose array ``x`` is, found once for each type.
+
+    Raises:
+        BackendNotFoundError: no loaded framework owns it.
+    """
+    found = _owners.get(type(x))
+    if found is None:
+        found = _find_owner(x, name)
+        _owners[type(x)] = found
+    return found
+
+
+def _find_owner(x: Any, name: str) -> Backend:
+    for module in entry_points():
+        if module in sys.modules:
+            backend = get_backend(module)
+            if backend.owns(x):
+                return backend
+    kind = f"{type(x).__module__}.{type(x).__qualname__}"
+    loaded = ", ".join(module for module in sorted(entry_points()) if module in sys.modules)
+    raise BackendNotFoundError(
+        f"{name}: no backend owns an array of type {kind}; loaded are: {loaded}.\n"
+        f"  Pass an array of one of them, as numpy.asarray({name}) gives."
+    )
+
+
+def chosen(backend: str | Backend) -> Backend:
+    """A backend given as an object or by name."""
+    if isinstance(backend, Backend):
+        return backend
+    if isinstance(backend, str):
+        return get_backend(backend)
+    raise BackendNotFoundError(f"backend: expected a name or a Backend, got {backend!r}.")
+
+
+# ---- one call ------------------------------------------------------------------------------------
+
+
+def call(
+    spec: ConvSpec,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    output_size: Any,
+    out_dtype: Any,
+    backend: str | Backend | None,
+) -> Any:
+    """Compute ``spec`` on arrays: see :meth:`ConvSpec.__call__`."""
+    own = owner(x)
+    x = own.unwrap(x)
+    weight = _joined(own, weight, "weight", x)
+    if bias is not None:
+        bias = _joined(own, bias, "bias", x)
+    engine = own
+    if backend is not None:
+        engine = chosen(backend)
+        if engine is not own and not engine.owns(x):
+            return _elsewhere(own, engine, spec, x, weight, bias, output_size, out_dtype)
+    shape, dtype, device = engine.describe(x)
+    key = (
+        spec,
+        engine,
+        shape,
+        dtype,
+        device,
+        engine.describe(weight)[:2],
+        None if bias is None else engine.describe(bias)[:2],
+        output_size,
+        out_dtype,
+        engine.traced(x),
+    )
+    try:
+        kernel = _kernel(*key)
+    except TypeError:
+        # Symbolic sizes and lists have no hash: the same, without the cache.
+        kernel = _prepare(*key)
+    return kernel(x, weight) if bias is None else kernel(x, weight, bias)
+
+
+def _prepare(
+    spec: ConvSpec,
+    backend: Backend,
+    shape: tuple[Any, ...],
+    dtype: str,
+    device: str,
+    weight: tuple[tuple[Any, ...], str],
+    bias: tuple[tuple[Any, ...], str] | None,
+    output_size: Any,
+    out_dtype: Any,
+    traced: bool,
+) -> Kernel:
+    """The kernel for arrays of these descriptions, after checking that they fit the spec."""
+    symbolic = any(type(size) is not int for size in shape)
+    problem = resolve(spec, shape, output_size, backend.maximum if symbolic else None)
+    weights.check_shape("weight", weight[0], spec)
+    if bias is not None:
+        _check_bias(spec, bias[0])
+    for name, described in (("weight", weight), ("bias", bias)):
+        if described is not None and described[1] != dtype:
+            raise DTypeError(
+                f"{name}: is {described[1]}, but x is {dtype}; all arrays of a call have one type."
+                f"\n  Convert one of them, or ask for another result type with out_dtype=."
+            )
+    env = Environment(
+        dtype=dtype,
+        out_dtype=dtype if out_dtype is None else name_of(out_dtype),
+        device=device,
+        bias=bias is not None,
+        traced=traced,
+    )
+    return backend.prepare(problem, env)
+
+
+_kernel = lru_cache(maxsize=4096)(_prepare)
+
+
+def _check_bias(spec: ConvSpec, shape: tuple[Any, ...]) -> None:
+    if not spec.bias:
+        raise ShapeError(
+            "bias: the spec says bias=False, but the call has one; drop it, or use "
+            "spec.replace(bias=True)."
+        )
+    if shape != (spec.out_channels,):
+        raise ShapeError(
+            f"bias: has shape {shape}, expected ({spec.out_channels},), one for each output channel."
+        )
+
+
+def _joined(own: Backend, array: Any, name: str, x: Any) -> Any:
+    """A weight or bias as an array of x's framework; only NumPy arrays are handed over."""
+    if array is None:
+        raise ShapeError(f"{name}: expected an array, got None.")
+    theirs = owner(array, name)
+    array = theirs.unwrap(array)
+    if theirs is own:
+        return array
+    if theirs.name == "numpy":
+        dtype = own.describe(x)[1]
+        given = theirs.describe(array)[1]
+        if given != dtype:
+            raise DTypeError(f"{name}: is {given}, but x is {dtype}; convert one of them.")
+        return own.from_foreign(array, like=x)
+    raise DTypeError(
+        f"{name}: is an array of {theirs.name}, but x is one of {own.name}; arrays of one call "
+        f"belong to one framework.\n  Hand it over with convspec.to_framework({name}, {own.name!r})."
+    )
+
+
+def _elsewhere(
+    own: Backend,
+    engine: Backend,
+    spec: ConvSpec,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    output_size: Any,
+    out_dtype: Any,
+) -> Any:
+    """The call on another framework's backend, by DLPack there and back."""
+    arrays = {"x": x, "weight": weight} if bias is None else {"x": x, "weight": weight, "bias": bias}
+    for name, array in arrays.items():
+        if own.differentiable(array) or own.traced(array):
+            raise UnsupportedError(
+                f"backend: {name} takes part in {own.name}'s gradients or tracing, which would be "
+                f"lost on {engine.name}.\n  Detach it, or leave out backend=."
+            )
+    # Types are compared before anything moves; the engine's own checks see equal ones.
+    described = {name: own.describe(array)[1] for name, array in arrays.items()}
+    for name, dtype in described.items():
+        if dtype != described["x"]:
+            raise DTypeError(f"{name}: is {dtype}, but x is {described['x']}; convert one of them.")
+    moved = [engine.from_foreign(array) for array in arrays.values()]
+    for (name, dtype), array in zip(described.items(), moved, strict=True):
+        if engine.describe(array)[1] != dtype:
+            raise UnsupportedError(
+                f"{name}: {dtype} does not survive the way from {own.name} to {engine.name}."
+            )
+    y = spec(*moved, output_size=output_size, out_dtype=out_dtype, backend=engine)
+    return own.from_foreign(y, like=x)
+
+
+# ---- moving data -----------------------------------------------------------------------------------
+
+
+def to_framework(array: Any, name: str) -> Any:
+    """An array handed over to another framework, without a copy where DLPack allows.
+
+    Raises:
+        BackendNotFoundError: the framework is not installed, or nothing owns the array.
+        UnsupportedError: gradients or a trace would be lost.
+    """
+    own, target = owner(array, "array"), get_backend(name)
+    array = own.unwrap(array)
+    if own is target:
+        return array
+    if own.differentiable(array) or own.traced(array):
+        raise UnsupportedError(
+            f"array: takes part in {own.name}'s gradients or tracing, which would be lost; "
+            f"detach it first."
+        )
+    return target.from_foreign(array)
+
+
+def convert_layout(x: Any, source: str, target: str) -> Any:
+    """``x`` with its axes in the order ``target`` instead of ``source``.
+
+    Works on arrays of every framework, and gives a view where the framework can.
+
+    Args:
+        x: array with one axis per letter of ``source``.
+        source: data layout, such as ``"NDCHW"``.
+        target: data layout with the same letters.
+
+    Raises:
+        LayoutError: malformed layouts, other letters, or another number of axes.
+    """
+    axes = permutation(check_data_layout("source", source), check_data_layout("target", target))
+    backend = owner(x)
+    x = backend.unwrap(x)
+    shape = backend.describe(x)[0]
+    if len(shape) != len(source):
+        raise LayoutError(
+            f"x: has {len(shape)} axes, but source {source!r} names {len(source)}.\n  x: shape {shape}"
+        )
+    return x if axes == tuple(range(len(axes))) else backend.permute(x, axes)
+
+
+def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
+    """A weight of ``spec`` in the order of ``target``: see :meth:`ConvSpec.convert_weight`."""
+    weights.check_same(spec, target)
+    backend = owner(weight, "weight")
+    weight = backend.unwrap(weight)
+    shape = tuple(backend.describe(weight)[0])
+    weights.check_shape("weight", shape, spec)
+    operations: dict[str, Callable[..., Any]] = {
+        "permute": backend.permute,
+        "reshape": backend.reshape,
+        "flip": backend.flip,
+    }
+    return weights.rearrange(
+        weight, shape, WeightOrder.of(spec), WeightOrder.of(target), spec.groups, **operations
+    )

@@ -1,0 +1,276 @@
+"""A plan: the expression that computes one problem, made of array operations and kernel calls.
+
+A node is an operation by name, the nodes it works on, its fixed parameters, and the shape and
+element type of its result. The constructors below leave out what would do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .geometry import Pair, Size
+
+#: The operations an adapter supplies, each as ``f(*arrays, **params)``.
+OPERATIONS = (
+    "add",
+    "cast",
+    "concat",
+    "conv",
+    "flip",
+    "pad",
+    "permute",
+    "reshape",
+    "slice",
+)
+
+#: The fields of a :class:`Call` that have one value per spatial axis.
+PER_AXIS = (
+    "input_size",
+    "kernel_size",
+    "output_size",
+    "stride",
+    "padding",
+    "dilation",
+    "output_padding",
+    "input_dilation",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation of a plan; ``op`` is ``"input"`` or one of :data:`OPERATIONS`."""
+
+    op: str
+    args: tuple[Node, ...]
+    params: dict[str, Any]
+    shape: tuple[Size, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a framework's convolution kernel, on arrays in the orders it likes.
+
+    Per-axis tuples follow ``spatial``. ``padding`` is what the problem says of it: added zeros
+    forward, cropped positions transposed.
+
+    Attributes:
+        x_layout, w_layout, y_layout: axis letters of the three arrays; always with N.
+        group_axis: the weight axis that spans all groups.
+        input_dilation: forward only: step between input elements, zeros in between.
+        same: the padding is exactly that of ``"same"``.
+        dtype, device: element type and kind of device of the arrays.
+        bias: whether a bias goes into the call.
+    """
+
+    transposed: bool
+    x_layout: str
+    w_layout: str
+    y_layout: str
+    group_axis: str
+    batch: Size
+    in_channels: int
+    out_channels: int
+    groups: int
+    input_size: tuple[Size, ...]
+    kernel_size: tuple[int, ...]
+    output_size: tuple[Size, ...]
+    stride: tuple[int, ...]
+    padding: tuple[Pair, ...]
+    dilation: tuple[int, ...]
+    output_padding: tuple[Size, ...]
+    input_dilation: tuple[int, ...]
+    same: bool
+    dtype: str
+    device: str
+    bias: bool
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(self.kernel_size)
+
+    @property
+    def spatial(self) -> str:
+        """The spatial letters, in the order of every per-axis tuple."""
+        return "".join(letter for letter in self.x_layout if letter not in "NC")
+
+    @property
+    def padded(self) -> bool:
+        """Whether any amount of padding, or of output padding, is not zero."""
+        return any(lo != 0 or hi != 0 for lo, hi in self.padding) or any(
+            extra != 0 for extra in self.output_padding
+        )
+
+    @property
+    def output_shape(self) -> tuple[Size, ...]:
+        """Shape of the result in ``y_layout``."""
+        sizes: dict[str, Size] = dict(zip(self.spatial, self.output_size, strict=True))
+        sizes.update(N=self.batch, C=self.out_channels)
+        return tuple(sizes[letter] for letter in self.y_layout)
+
+
+def source(name: str, shape: Sequence[Size], dtype: str) -> Node:
+    """One of the kernel's arguments: ``x``, ``weight`` or ``bias``."""
+    return Node("input", (), {"name": name}, tuple(shape), dtype)
+
+
+def permute(x: Node, axes: Sequence[int]) -> Node:
+    """The axes of ``x`` in another order."""
+    axes = tuple(axes)
+    if axes == tuple(range(len(axes))):
+        return x
+    return Node("permute", (x,), {"axes": axes}, tuple(x.shape[i] for i in axes), x.dtype)
+
+
+def reshape(x: Node, shape: Sequence[Size]) -> Node:
+    """``x`` in another shape of the same size, row-major."""
+    if x.shape == tuple(shape):
+        return x
+    return Node("reshape", (x,), {"shape": tuple(shape)}, tuple(shape), x.dtype)
+
+
+def flip(x: Node, axes: Sequence[int]) -> Node:
+    """``x`` reversed along ``axes``."""
+    return Node("flip", (x,), {"axes": tuple(axes)}, x.shape, x.dtype) if axes else x
+
+
+def cast(x: Node, dtype: str) -> Node:
+    """``x`` with its elements as another type."""
+    return x if x.dtype == dtype else Node("cast", (x,), {"dtype": dtype}, x.shape, dtype)
+
+
+def pad(x: Node, pairs: Sequence[Pair], mode: str = "zeros") -> Node:
+    """``x`` with (lo, hi) >= 0 positions added on each axis."""
+    if all(lo == 0 and hi == 0 for lo, hi in pairs):
+        return x
+    shape = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, pairs, strict=True))
+    return Node("pad", (x,), {"pairs": tuple(pairs), "mode": mode}, shape, x.dtype)
+
+
+def slice_axis(x: Node, axis: int, start: Size, count: Size, step: int = 1) -> Node:
+    """``count`` positions of one axis, from ``start``, every ``step``-th."""
+    if count == x.shape[axis] and start == 0 and step == 1:
+        return x
+    index = [slice(None)] * len(x.shape)
+    index[axis] = slice(start, start + (count - 1) * step + 1, None if step == 1 else step)
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    return Node("slice", (x,), {"index": tuple(index)}, shape, x.dtype)
+
+
+def concat(parts: Sequence[Node], axis: int) -> Node:
+    """Several nodes end to end along ``axis``."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    total = first.shape[axis]
+    for part in parts[1:]:
+        total = total + part.shape[axis]
+    shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
+    return Node("concat", tuple(parts), {"axis": axis}, shape, first.dtype)
+
+
+def add(a: Node, b: Node) -> Node:
+    """The sum; ``b`` has the shape of ``a``, or ones."""
+    return Node("add", (a, b), {}, a.shape, a.dtype)
+
+
+def conv(call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """A kernel call."""
+    args = (x, w) if b is None else (x, w, b)
+    return Node("conv", args, {"call": call}, call.output_shape, call.dtype)
+
+
+# ---- composed of the above --------------------------------------------------------------------
+
+
+def on_axes(shape: Sequence[Size], by_axis: Mapping[int, Pair]) -> list[Pair]:
+    """Pairs for every axis, zero where not named."""
+    return [by_axis.get(i, (0, 0)) for i in range(len(shape))]
+
+
+def window(x: Node, by_axis: Mapping[int, Pair], sizes: Mapping[int, Size]) -> Node:
+    """Zeros added at the ends (amounts above 0), then cropped (below 0), per axis.
+
+    Adding comes first: it is right even where one end is cropped by more than the axis has.
+    """
+    positive = {i: (max(lo, 0), max(hi, 0)) for i, (lo, hi) in by_axis.items()}
+    x = pad(x, on_axes(x.shape, positive))
+    for i, (lo, _) in by_axis.items():
+        x = slice_axis(x, i, max(-lo, 0), sizes[i])
+    return x
+
+
+def stuff(x: Node, axis: int, step: int) -> Node:
+    """step-1 zeros between the elements of an axis: size (n-1)*step + 1."""
+    if step == 1:
+        return x
+    n, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
+    y = reshape(x, (*before, n, 1, *after))
+    y = pad(y, on_axes(y.shape, {axis + 1: (0, step - 1)}))
+    y = reshape(y, (*before, n * step, *after))
+    return slice_axis(y, axis, 0, (n - 1) * step + 1)
+
+
+# ---- running ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Line:
+    """One step of a linear program: ``slot[target] = op(*slots[args], **params)``."""
+
+    node: Node
+    args: tuple[int, ...]
+    target: int
+    done: tuple[int, ...] = field(default=())
+
+
+def linear(plan: Node, inputs: Sequence[Node]) -> list[Line]:
+    """The plan as steps in order; slots 0, 1, ... are ``inputs``; ``done`` slots are not read again."""
+    slots = {id(node): i for i, node in enumerate(inputs)}
+    lines: list[Line] = []
+
+    def visit(node: Node) -> int:
+        if id(node) not in slots:
+            args = tuple(visit(arg) for arg in node.args)
+            slots[id(node)] = len(inputs) + len(lines)
+            lines.append(Line(node, args, slots[id(node)]))
+        return slots[id(node)]
+
+    visit(plan)
+    read: set[int] = set()
+    for line in reversed(lines):
+        line.done = tuple(sorted(set(line.args) - read))
+        read.update(line.args)
+    return lines
+
+
+def assemble(
+    plan: Node, inputs: Sequence[Node], operations: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """The plan as a plain callable of its inputs, every parameter bound."""
+    lines = linear(plan, inputs)
+    if not lines:
+        return lambda x, *_: x
+    steps = []
+    for line in lines:
+        steps.append((_bound(operations[line.node.op], line.node.params), line.args, line.done))
+    count = len(inputs)
+    if len(steps) == 1 and steps[0][1] == tuple(range(count)):
+        return steps[0][0]
+
+    def kernel(*arrays: Any) -> Any:
+        slots = list(arrays)
+        for run, args, done in steps:
+            slots.append(run(*[slots[i] for i in args]))
+            for i in done:
+                slots[i] = None
+        return slots[-1]
+
+    return kernel
+
+
+def _bound(run: Callable[..., Any], params: dict[str, Any]) -> Callable[..., Any]:
+    return (lambda *arrays: run(*arrays, **params)) if params else run

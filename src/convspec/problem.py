@@ -1,0 +1,321 @@
+"""A spec resolved against shapes: explicit amounts and sizes, all that a backend needs to know."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from . import geometry
+from .arguments import check_length, entries, integer
+from .errors import LayoutError, ShapeError, UnsupportedError
+from .geometry import Maximum, Pair, Size
+from .layouts import reorder, sized
+
+if TYPE_CHECKING:
+    from .spec import ConvSpec
+
+Sizes = tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One convolution with every size and amount spelled out.
+
+    Per-axis tuples follow ``spatial``, the order of the spatial letters in ``layout``.
+
+    Attributes:
+        padding: forward, zeros (or what ``padding_mode`` reads) added at both ends, negative
+            amounts crop. Transposed, positions cropped from both ends of the full output
+            (n-1)*s + e, negative amounts add zeros.
+        output_padding: transposed only: positions given back at the end, so that
+            out = (n-1)*s + e - lo - hi + output_padding.
+        kernel_size, stride, dilation, groups, padding_mode, flip_kernel, group_axis,
+            transposed, in_channels, out_channels: as in the spec.
+        batch: the size of N, 1 where ``layout`` has none.
+        input_size, output_size: spatial sizes.
+        input_shape, weight_shape, output_shape: in ``layout``, ``weight_layout``,
+            ``output_layout``.
+    """
+
+    transposed: bool
+    in_channels: int
+    out_channels: int
+    groups: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[Pair, ...]
+    dilation: tuple[int, ...]
+    output_padding: Sizes
+    padding_mode: str
+    flip_kernel: bool
+    group_axis: str
+    layout: str
+    output_layout: str
+    weight_layout: str
+    batch: Size
+    input_size: Sizes
+    output_size: Sizes
+    input_shape: Sizes
+    weight_shape: tuple[int, ...]
+    output_shape: Sizes
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(self.kernel_size)
+
+    @property
+    def spatial(self) -> str:
+        """The spatial letters, in the order of every per-axis tuple."""
+        return "".join(letter for letter in self.layout if letter not in "NC")
+
+
+def resolve(
+    spec: ConvSpec, input_shape: Sizes, output_size: Any, maximum: Maximum | None = None
+) -> Problem:
+    """The problem of ``spec`` on an input of ``input_shape`` (in ``layout``).
+
+    Plain sizes are checked and the result is cached. Symbolic sizes come with the framework's own
+    ``maximum``; what they hide cannot be checked, and they are not cached.
+
+    Raises:
+        LayoutError: the number of axes is not that of ``layout``.
+        ShapeError: sizes that do not fit the spec, or that give an output below 1.
+    """
+    if maximum is not None:
+        return _resolve(spec, input_shape, output_size, maximum)
+    shape = tuple(
+        size if type(size) is int else integer("input_shape", size) for size in input_shape
+    )
+    if output_size is not None:
+        wanted = entries("output_size", output_size)
+        output_size = output_size if wanted is None else tuple(wanted)
+    try:
+        return _resolve_plain(spec, shape, output_size)
+    except TypeError:  # an unhashable output_size: say what is wrong with it
+        return _resolve(spec, shape, output_size, builtins.max)
+
+
+@lru_cache(maxsize=4096)
+def _resolve_plain(spec: ConvSpec, input_shape: Sizes, output_size: Any) -> Problem:
+    return _resolve(spec, input_shape, output_size, builtins.max)
+
+
+def _resolve(spec: ConvSpec, input_shape: Sizes, output_size: Any, maximum: Maximum) -> Problem:
+    _check_input(spec, input_shape)
+    sizes: Sizes = reorder(input_shape, spec.layout, spec.spatial)
+    if spec.transposed:
+        amounts = _transposed_amounts(spec, sizes, _wanted(spec, output_size, maximum), maximum)
+    else:
+        if output_size is not None:
+            raise ShapeError(
+                f"output_size: only a transposed convolution takes one, got {output_size!r}."
+            )
+        amounts = _forward_amounts(spec, sizes, maximum)
+    padding, output_padding, out = amounts
+    named: dict[str, Size] = dict(zip(spec.spatial, out, strict=True))
+    batch = input_shape[spec.layout.index("N")] if "N" in spec.layout else 1
+    named.update(N=batch, C=spec.out_channels)
+    return Problem(
+        transposed=spec.transposed,
+        in_channels=spec.in_channels,
+        out_channels=spec.out_channels,
+        groups=spec.groups,
+        kernel_size=spec.kernel_size,
+        stride=spec.stride,
+        padding=padding,
+        dilation=spec.dilation,
+        output_padding=output_padding,
+        padding_mode=spec.padding_mode,
+        flip_kernel=spec.flip_kernel,
+        group_axis=spec.group_axis,
+        layout=spec.layout,
+        output_layout=spec.output_layout,
+        weight_layout=spec.weight_layout,
+        batch=batch,
+        input_size=sizes,
+        output_size=out,
+        input_shape=input_shape,
+        weight_shape=spec.weight_shape,
+        output_shape=tuple(named[letter] for letter in spec.output_layout),
+    )
+
+
+def _check_input(spec: ConvSpec, shape: Sizes) -> None:
+    if len(shape) != len(spec.layout):
+        raise LayoutError(
+            f"x: has {len(shape)} axes, but layout {spec.layout!r} names {len(spec.layout)}.\n"
+            f"  x: shape {shape}"
+        )
+    for letter, size in zip(spec.layout, shape, strict=True):
+        if type(size) is not int:
+            continue
+        if letter == "C" and size != spec.in_channels:
+            raise ShapeError(
+                f"x: has {size} channels on axis {spec.layout.index('C')} (C), but the spec has "
+                f"in_channels={spec.in_channels}.\n  x: {sized(spec.layout, shape)}\n"
+                f"  Groups are never inferred; check layout={spec.layout!r} or pass groups=."
+            )
+        if size < (0 if letter == "N" else 1):
+            raise ShapeError(
+                f"x: axis {letter} has size {size}; only the batch may be empty.\n"
+                f"  x: {sized(spec.layout, shape)}"
+            )
+
+
+def _forward_amounts(
+    spec: ConvSpec, sizes: Sizes, maximum: Maximum
+) -> tuple[tuple[Pair, ...], Sizes, Sizes]:
+    pads: list[Pair] = []
+    out: list[Size] = []
+    for i, n in enumerate(sizes):
+        letter, e, s = spec.spatial[i], spec.receptive_field[i], spec.stride[i]
+        entry = spec.padding[i]
+        if isinstance(entry, str):
+            lower = entry == "same_lower"
+            entry = geometry.same_padding(n, e, s, lower=lower, maximum=maximum)
+        _check_reach(spec.padding_mode, letter, n, entry)
+        padded = n + entry[0] + entry[1]
+        if type(padded) is int and padded < e:
+            raise ShapeError(
+                f"kernel_size: on axis {letter} the kernel spans {e} positions (size "
+                f"{spec.kernel_size[i]}, dilation {spec.dilation[i]}), but the padded input has "
+                f"{padded}.\n  {n} + {entry[0]} + {entry[1]} = {padded}; pad more, or shrink the "
+                f"kernel."
+            )
+        pads.append(entry)
+        out.append(geometry.forward_size(n, e, s, entry))
+    return tuple(pads), (0,) * spec.rank, tuple(out)
+
+
+def _check_reach(mode: str, letter: str, n: Size, pair: Pair) -> None:
+    """Reflect reads up to n-1 positions beyond the edge, circular one whole turn."""
+    if mode in ("zeros", "replicate") or any(type(v) is not int for v in (n, *pair)):
+        return
+    limit = n - 1 if mode == "reflect" else n
+    if max(pair) > limit:
+        raise ShapeError(
+            f"padding: {mode!r} on axis {letter} (size {n}) reaches at most {limit} positions, "
+            f"got {pair}.\n  Pad less, or use padding_mode='replicate' or 'zeros'."
+        )
+
+
+def _wanted(spec: ConvSpec, output_size: Any, maximum: Maximum) -> tuple[Any, ...]:
+    """``output_size`` for each axis, None where it was not given."""
+    if output_size is None:
+        return (None,) * spec.rank
+    if any(spec.output_padding):
+        raise ShapeError(
+            f"output_size: cannot be combined with output_padding={spec.output_padding}; "
+            f"give one of them."
+        )
+    values = entries("output_size", output_size)
+    if values is None:
+        values = [output_size] * spec.rank
+    check_length("output_size", values, spec.rank, spec.spatial)
+    if maximum is not builtins.max:  # symbolic sizes are taken as they come
+        return tuple(values)
+    return tuple(
+        integer(f"output_size[{i}] (axis {spec.spatial[i]})", value)
+        for i, value in enumerate(values)
+    )
+
+
+def _transposed_amounts(
+    spec: ConvSpec, sizes: Sizes, wanted: tuple[Any, ...], maximum: Maximum
+) -> tuple[tuple[Pair, ...], Sizes, Sizes]:
+    pads: list[Pair] = []
+    extra: list[Size] = []
+    out: list[Size] = []
+    for i, n in enumerate(sizes):
+        letter, e, s = spec.spatial[i], spec.receptive_field[i], spec.stride[i]
+        entry = spec.padding[i]
+        if isinstance(entry, str):
+            size = n * s if wanted[i] is None else wanted[i]
+            least, most = n * s - s + 1, n * s
+            lower = entry == "same_lower"
+            entry = geometry.same_padding(size, e, s, lower=lower, maximum=maximum)
+        else:
+            least = geometry.transposed_size(n, e, s, entry, 0)
+            most = least + s - 1
+            size = least + spec.output_padding[i] if wanted[i] is None else wanted[i]
+        if type(size) is int and type(least) is int:
+            if wanted[i] is not None and not max(least, 1) <= size <= most:
+                raise ShapeError(
+                    f"output_size[{i}] (axis {letter}): the forward convolution maps {least} to "
+                    f"{most} positions onto this input's {n}, got {size}."
+                )
+            if size < 1:
+                raise ShapeError(
+                    f"padding: on axis {letter} the output would have {size} positions: "
+                    f"({n}-1)*{s} - {entry[0]} - {entry[1]} + {e} + {spec.output_padding[i]}."
+                    f"\n  Crop less."
+                )
+        pads.append(entry)
+        extra.append(size - geometry.transposed_size(n, e, s, entry, 0))
+        out.append(size)
+    return tuple(pads), tuple(extra), tuple(out)
+
+
+def smallest_shape(spec: ConvSpec) -> tuple[int, ...]:
+    """A small input shape, in ``layout``, that the spec accepts."""
+    sizes: dict[str, int] = {"N": 2, "C": spec.in_channels}
+    for i, letter in enumerate(spec.spatial):
+        entry, e, s = spec.padding[i], spec.receptive_field[i], spec.stride[i]
+        lo, hi = (0, 0) if isinstance(entry, str) else entry
+        if spec.transposed:
+            # (n-1)*s - lo - hi + e >= 1
+            sizes[letter] = max(2, (lo + hi - e + s) // s + 2)
+        else:
+            sizes[letter] = max(e - lo - hi, lo + 1, hi + 1, e, 1) + s
+    return tuple(sizes[letter] for letter in spec.layout)
+
+
+def adjoint_arguments(spec: ConvSpec, input_shape: tuple[int, ...]) -> dict[str, Any]:
+    """Constructor arguments of :meth:`ConvSpec.adjoint`."""
+    if spec.padding_mode != "zeros":
+        raise UnsupportedError(
+            f"adjoint: with padding_mode={spec.padding_mode!r} it is no convolution; pad the "
+            f"input yourself and take the adjoint of the 'zeros' spec."
+        )
+    resolved = resolve(spec, input_shape, None)
+    letters = [letter for letter in spec.output_layout if letter not in "NC"]
+
+    def ordered(values: Sequence[Any]) -> tuple[Any, ...]:
+        return reorder(values, spec.spatial, "".join(letters))
+
+    padding, output_padding = [], []
+    for i, (lo, hi) in enumerate(resolved.padding):
+        e, s = spec.receptive_field[i], spec.stride[i]
+        n, out = resolved.input_size[i], resolved.output_size[i]
+        if spec.transposed:
+            # Positions beyond s-1 are no adjoint size: leave them out at the end.
+            extra = resolved.output_padding[i]
+            padding.append((lo, hi if extra < s else hi - extra))
+            output_padding.append(0)
+        else:
+            padding.append((lo, hi))
+            output_padding.append(n - geometry.transposed_size(out, e, s, (lo, hi), 0))
+    swap = str.maketrans("OIM", "IOI")
+    return {
+        "in_channels": spec.out_channels,
+        "out_channels": spec.in_channels,
+        "kernel_size": ordered(spec.kernel_size),
+        "stride": ordered(spec.stride),
+        "padding": ordered(padding),
+        "dilation": ordered(spec.dilation),
+        "groups": spec.groups,
+        "bias": False,
+        "transposed": not spec.transposed,
+        "output_padding": ordered(output_padding),
+        "layout": spec.output_layout,
+        "output_layout": spec.layout,
+        "weight_layout": spec.weight_layout.translate(swap),
+        "flip_kernel": spec.flip_kernel,
+        "group_axis": "I" if spec.group_axis == "O" else "O",
+    }
+
+
