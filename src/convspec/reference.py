@@ -109,7 +109,7 @@ def _forward(problem: Problem, x: Any, w: Any) -> Any:
         ):
             seen = seen.take(np.arange(m) * s + k * d, axis + 3)
         y += np.einsum("ngi...,goi->ngo...", seen, w[(..., *tap)])
-    return y.reshape(y.shape[0], -1, *problem.output_size)
+    return y.reshape(y.shape[0], problem.out_channels, *problem.output_size)
 
 
 def _padded(x: Any, axis: int, n: int, positions: Any, mode: str) -> Any:
@@ -152,4 +152,4 @@ def _transposed(problem: Problem, x: Any, w: Any) -> Any:
             part = part.compress(kept, axis + 3)
             to.append(target[kept])
         y[np.ix_(*map(np.arange, y.shape[:3]), *to)] += part
-    return y.reshape(y.shape[0], -1, *problem.output_size)
+    return y.reshape(y.shape[0], problem.out_channels, *problem.output_size)

@@ -1,0 +1,105 @@
+"""The JAX backend: what its kernel likes, what it lacks, and whose arrays it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from convspec import dtypes
+from convspec.backend import Capabilities, Environment, Kernel
+from convspec.lowering import Lowered, Orders
+from convspec.plan import Call
+from convspec.problem import Problem
+from convspec.toolkit import PlanBackend
+
+from . import _arrays, _snippets
+from ._kernel import conv
+
+WIDE = ("float64", "int64", "uint64", "complex128")
+
+
+class JaxBackend(PlanBackend):
+    """JAX arrays and tracers of any rank; every axis order goes to XLA as it is."""
+
+    name = "jax"
+    operations = {**_arrays.OPERATIONS, "conv": conv}
+    snippets = _snippets.SNIPPETS
+    views = frozenset({"reshape"})
+
+    @property
+    def capabilities(self) -> Capabilities:
+        wide = jax.config.jax_enable_x64
+        types = tuple(name for name in dtypes.ALL if wide or name not in WIDE)
+        devices = tuple(dict.fromkeys(device.platform for device in jax.devices()))
+        return Capabilities(jax.__version__, types, None, devices, gradients=True)
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, jax.Array) or hasattr(type(x), "__jax_array__")
+
+    def unwrap(self, x: Any) -> Any:
+        return x if isinstance(x, jax.Array) else x.__jax_array__()
+
+    def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
+        return x.shape, x.dtype.name, _arrays.platform_of(x)
+
+    def traced(self, x: Any) -> bool:
+        return isinstance(x, jax.core.Tracer)
+
+    def differentiable(self, x: Any) -> bool:
+        return isinstance(x, jax.core.Tracer)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return jax.core.max_dim(a, b)
+
+    def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
+        batch = "" if "N" in problem.layout else "N"
+        return Orders(
+            batch + problem.layout,
+            problem.weight_layout.replace("M", "O"),
+            batch + problem.output_layout,
+            "O",
+        )
+
+    def lacks(self, call: Call) -> str:
+        if call.bias:
+            return "bias"
+        if call.transposed:
+            return "transposed"
+        spread = ((n - 1) * s + 1 for n, s in zip(call.input_size, call.input_dilation, strict=True))
+        # XLA crops for negative amounts, but only positions that are there.
+        if any(
+            min(lo, hi) < 0 and n + min(lo, 0) + min(hi, 0) < 1
+            for n, (lo, hi) in zip(spread, call.padding, strict=True)
+        ):
+            return "padding"
+        return ""
+
+    def pads(self, mode: str, rank: int, dtype: str) -> bool:
+        return True
+
+    def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
+        chosen = super().compute_dtype(dtype, out_dtype, device)
+        if device != "cpu" and dtype == out_dtype:
+            return dtype  # accelerators accumulate half types in float32 themselves
+        return chosen
+
+    def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
+        return kernel if env.traced else jax.jit(kernel)
+
+    def prologue(self, lowered: Lowered) -> str:
+        lines = "import jax\nimport jax.numpy as jnp"
+        if any(node.dtype in WIDE for node in (lowered.plan, *lowered.inputs)):
+            lines += '\n\njax.config.update("jax_enable_x64", True)'
+        return lines
+
+    def from_foreign(self, x: Any, like: Any = None) -> Any:
+        array = _arrays.from_foreign(x)
+        if like is None or isinstance(like, jax.core.Tracer):
+            return array
+        return jax.device_put(array, like.sharding) if like.committed else array
+
+    def to_numpy(self, x: Any) -> Any:
+        return _arrays.to_numpy(x)
+
+

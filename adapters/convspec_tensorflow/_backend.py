@@ -1,0 +1,130 @@
+"""The TensorFlow backend: what its kernel likes, what it lacks, and whose arrays it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from convspec import dtypes
+from convspec.backend import Capabilities
+from convspec.lowering import Lowered, Orders
+from convspec.plan import Call
+from convspec.problem import Problem
+from convspec.toolkit import PlanBackend
+
+from . import _arrays, _snippets
+from ._kernel import conv
+from ._probe import works
+
+
+class TensorflowBackend(PlanBackend):
+    """Tensors and variables: ranks 1 to 3 by tf.nn, the rest by sums over taps.
+
+    Which of tf.nn's kernels work depends on the build, the processor and an environment variable,
+    so they are tried on a few numbers before they are used (:mod:`convspec_tensorflow._probe`).
+    """
+
+    name = "tensorflow"
+    operations = {**_arrays.OPERATIONS, "conv": conv}
+    snippets = _snippets.SNIPPETS
+    views = frozenset({"reshape"})
+
+    @property
+    def capabilities(self) -> Capabilities:
+        found = (device.device_type.lower() for device in tf.config.list_physical_devices())
+        return Capabilities(
+            tf.__version__, dtypes.ALL, None, tuple(dict.fromkeys(found)), gradients=True
+        )
+
+    def owns(self, x: Any) -> bool:
+        return bool(tf.is_tensor(x)) or isinstance(x, tf.Variable)
+
+    def unwrap(self, x: Any) -> Any:
+        return x if isinstance(x, tf.Tensor) else tf.convert_to_tensor(x)
+
+    def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
+        return _arrays.shape_of(x), x.dtype.name, _arrays.device_of(x)
+
+    def traced(self, x: Any) -> bool:
+        return not tf.executing_eagerly()
+
+    def differentiable(self, x: Any) -> bool:
+        return not tf.executing_eagerly() or _arrays.watched(x)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return tf.maximum(a, b)
+
+    def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
+        data = f"N{problem.spatial}C"
+        if transposed:
+            return Orders(data, f"{problem.spatial}OI", data, "I")
+        # tf.nn.depthwise_conv2d takes (H, W, I, M), one stride for both axes, and no dilation
+        # beside a stride.
+        depthwise = (
+            problem.rank == 2
+            and problem.groups == problem.in_channels > 1
+            and len(set(problem.stride)) == 1
+            and (problem.stride[0] == 1 or set(problem.dilation) == {1})
+        )
+        return Orders(data, f"{problem.spatial}IO", data, "I" if depthwise else "O")
+
+    def lacks(self, call: Call) -> str:
+        if any(step != 1 for step in call.input_dilation):
+            return "input_dilation"
+        if isinstance(call.batch, int) and call.batch == 0:
+            return "batch"
+        if call.bias:
+            return "bias"
+        if call.rank == 0:
+            return "groups" if call.groups > 1 else ""
+        if call.rank > 3:
+            return "rank"
+        if call.padded and not _pads_itself(call):
+            return "padding"
+        if works(call):
+            return ""
+        return _missing(call)
+
+    def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
+        chosen = super().compute_dtype(dtype, out_dtype, device)
+        if chosen in dtypes.INTEGER:  # the two types with matrix products; casts wrap
+            return "int64" if chosen in ("int64", "uint32", "uint64") else "int32"
+        if device != "cpu" and dtype == out_dtype:
+            return dtype  # accelerators accumulate half types in float32 themselves
+        return chosen
+
+    def prologue(self, lowered: Lowered) -> str:
+        return "import numpy as np\nimport tensorflow as tf"
+
+    def from_foreign(self, x: Any, like: Any = None) -> Any:
+        return _arrays.from_foreign(x, like)
+
+    def to_numpy(self, x: Any) -> Any:
+        return x.numpy()
+
+
+def _pads_itself(call: Call) -> bool:
+    """Whether a padding attribute of the kernel says just what the call says."""
+    if call.transposed:
+        return False
+    if call.same:
+        return True
+    return call.rank == 2 and all(lo >= 0 and hi >= 0 for lo, hi in call.padding)
+
+
+def _missing(call: Call) -> str:
+    """Which one thing to rewrite away, for a call that does not work as it is."""
+    plain = (1,) * call.rank
+    # Many groups cost fewer kernel calls as taps of the first axis, each with its groups.
+    if call.groups > 1:
+        if call.rank == 3 and not call.transposed and call.groups > call.kernel_size[0]:
+            return "rank"
+        return "groups"
+    if call.dilation != plain and works(call, dilation=plain):
+        return "dilation"
+    if call.transposed:
+        return "transposed"
+    if call.stride != plain and works(call, stride=plain):
+        return "stride"
+    return "rank"

@@ -1,0 +1,45 @@
+"""The same operations as a person would write them in TensorFlow."""
+
+from __future__ import annotations
+
+from convspec.plan import Call
+from convspec.snippets import example_text, index_text, list_text
+
+from ._kernel import padding
+
+
+def conv(x: str, w: str, *, call: Call) -> str:
+    if call.rank == 0:
+        return f"tf.linalg.matmul({x}, {w})"
+    strides = list_text([1, *call.stride, 1])
+    depthwise = call.groups > 1 and call.group_axis == "I" and not call.transposed
+    dilations = ""
+    if any(d != 1 for d in call.dilation):
+        values = call.dilation if depthwise else [1, *call.dilation, 1]
+        dilations = f", dilations={list_text(values)}"
+    if call.transposed:
+        return (
+            f"tf.nn.conv{call.rank}d_transpose({x}, {w}, {list_text(call.output_shape)}, "
+            f'strides={strides}, padding="VALID"{dilations})'
+        )
+    how = padding(call)
+    how = f'"{how}"' if isinstance(how, str) else list_text(how)
+    function = "depthwise_conv2d" if depthwise else f"conv{call.rank}d"
+    stride = "strides" if call.rank > 1 else "stride"
+    return f"tf.nn.{function}({x}, {w}, {stride}={strides}, padding={how}{dilations})"
+
+
+SNIPPETS = {
+    "add": lambda a, b: f"{a} + {b}",
+    "cast": lambda x, *, dtype: f"tf.cast({x}, tf.{dtype})",
+    "concat": lambda *parts, axis: f"tf.concat([{', '.join(parts)}], axis={axis})",
+    "conv": conv,
+    "flip": lambda x, *, axes: f"tf.reverse({x}, {list_text(axes)})",
+    "input": lambda name, shape, dtype: (
+        f"tf.cast({example_text(name, shape, 'np')}, tf.{dtype})"
+    ),
+    "pad": lambda x, *, pairs, mode: f"tf.pad({x}, {list_text(pairs)})",
+    "permute": lambda x, *, axes: f"tf.transpose({x}, {list_text(axes)})",
+    "reshape": lambda x, *, shape: f"tf.reshape({x}, {list_text(shape)})",
+    "slice": lambda x, *, index: f"{x}[{index_text(index)}]",
+}

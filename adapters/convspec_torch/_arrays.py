@@ -1,0 +1,65 @@
+"""PyTorch's array operations, under the names that plans use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
+
+from convspec import dtypes
+
+TYPES = {name: getattr(torch, name) for name in dtypes.ALL}
+NAMES = {dtype: name for name, dtype in TYPES.items()}
+MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """NumPy's name of a dtype; torch's own where NumPy has none."""
+    return NAMES.get(dtype) or str(dtype).removeprefix("torch.")
+
+
+def pad(x: Any, *, pairs: Any, mode: str) -> Any:
+    if mode != "zeros":
+        pairs = pairs[2:]  # the other modes are for the spatial axes of (N, C, space)
+    amounts = [amount for pair in reversed(pairs) for amount in pair]
+    return F.pad(x, amounts, mode=MODES[mode])
+
+
+def from_foreign(x: Any) -> Any:
+    """Another framework's array, without a copy where DLPack allows."""
+    if isinstance(x, torch.Tensor):
+        return x
+    if isinstance(x, np.ndarray):
+        if x.dtype.name == "bfloat16":  # NumPy cannot name it to others: the same 16 bits
+            return from_foreign(x.view(np.uint16)).view(torch.bfloat16)
+        if any(step < 0 for step in x.strides) or not x.dtype.isnative or not x.flags.writeable:
+            return torch.from_numpy(np.array(x, dtype=x.dtype.newbyteorder("=")))
+        return torch.from_numpy(x)
+    try:
+        return torch.from_dlpack(x)
+    except (BufferError, RuntimeError, TypeError, AttributeError):
+        return from_foreign(np.asarray(x))
+
+
+def to_numpy(x: Any) -> Any:
+    """A tensor as a NumPy array, without a copy on the CPU."""
+    x = x.detach().cpu().resolve_conj().resolve_neg()
+    if x.dtype == torch.bfloat16:
+        import ml_dtypes
+
+        return x.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return x.numpy()
+
+
+OPERATIONS = {
+    "add": lambda a, b: a + b,
+    "cast": lambda x, *, dtype: x.to(TYPES[dtype]),
+    "concat": lambda *parts, axis: torch.cat(parts, axis),
+    "flip": lambda x, *, axes: x.flip(axes),
+    "pad": pad,
+    "permute": lambda x, *, axes: x.permute(axes),
+    "reshape": lambda x, *, shape: x.reshape(shape),
+    "slice": lambda x, *, index: x[index],
+}

@@ -1,0 +1,100 @@
+"""The PyTorch backend: what its kernel likes, what it lacks, and whose arrays it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from convspec import dtypes
+from convspec.backend import Capabilities
+from convspec.errors import UnsupportedError
+from convspec.lowering import Lowered, Orders
+from convspec.plan import Call
+from convspec.problem import Problem
+from convspec.toolkit import PlanBackend
+
+from . import _arrays, _snippets
+from ._kernel import conv
+
+
+class TorchBackend(PlanBackend):
+    """Tensors on any device: ranks 1 to 3 by aten's kernels, higher ones by their sum over taps."""
+
+    name = "torch"
+    operations = {**_arrays.OPERATIONS, "conv": conv}
+    snippets = _snippets.SNIPPETS
+    views = frozenset({"permute", "reshape", "slice"})
+
+    @property
+    def capabilities(self) -> Capabilities:
+        devices = ["cpu"]
+        devices += ["cuda"] if torch.cuda.is_available() else []
+        devices += ["mps"] if torch.backends.mps.is_available() else []
+        return Capabilities(torch.__version__, dtypes.ALL, None, tuple(devices), gradients=True)
+
+    def owns(self, x: Any) -> bool:
+        return isinstance(x, torch.Tensor) or isinstance(_held(x), torch.Tensor)
+
+    def unwrap(self, x: Any) -> Any:
+        return x if isinstance(x, torch.Tensor) else _held(x)
+
+    def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
+        return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
+
+    def traced(self, x: Any) -> bool:
+        return torch.compiler.is_compiling()
+
+    def differentiable(self, x: Any) -> bool:
+        return torch.is_grad_enabled() and x.requires_grad
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return torch.sym_max(a, b)
+
+    def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
+        data = f"NC{problem.spatial}"
+        if transposed:
+            return Orders(data, f"IO{problem.spatial}", data, "I")
+        return Orders(data, f"OI{problem.spatial}", data, "O")
+
+    def lacks(self, call: Call) -> str:
+        if any(step != 1 for step in call.input_dilation):
+            return "input_dilation"
+        if call.rank > 3:
+            return "rank"
+        if any(lo != hi or lo < 0 for lo, hi in call.padding):
+            return "padding"
+        limits = map(max, call.stride, call.dilation)
+        if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):
+            return "padding"
+        return ""
+
+    def pads(self, mode: str, rank: int, dtype: str) -> bool:
+        return rank <= 3 and dtype in ("float32", "float64")
+
+    def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
+        chosen = super().compute_dtype(dtype, out_dtype, device)
+        if chosen in dtypes.INTEGER:
+            if device not in ("cpu", "meta"):
+                raise UnsupportedError(
+                    f"backend: torch has no integer convolution on {device}; it has one on the CPU."
+                )
+            return "int64"  # the only integer type with kernels in both directions; casts wrap
+        if device != "cpu" and dtype == out_dtype:
+            return dtype  # accelerators accumulate half types in float32 themselves
+        return chosen
+
+    def prologue(self, lowered: Lowered) -> str:
+        return "import torch\nimport torch.nn.functional as F"
+
+    def from_foreign(self, x: Any, like: Any = None) -> Any:
+        tensor = _arrays.from_foreign(x)
+        return tensor if like is None else tensor.to(like.device)
+
+    def to_numpy(self, x: Any) -> Any:
+        return _arrays.to_numpy(x)
+
+
+def _held(x: Any) -> Any:
+    """The tensor in a variable that follows torch's protocol, such as Keras's."""
+    return getattr(x, "value", None) if hasattr(type(x), "__torch_function__") else None
