@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 def platform_of(x: Any) -> str:
     """Kind of device of an array; of a tracer, the one that it will run on by default."""
     if isinstance(x, jax.core.Tracer):
-        return jax.default_backend()
-    return next(iter(x.devices())).platform  # type: ignore[no-any-return]
+        return str(jax.default_backend())
+    return str(next(iter(x.devices())).platform)
 
 
 def pad(x: Any, *, pairs: Any, mode: str) -> Any:
@@ -39,7 +40,7 @@ def to_numpy(x: Any) -> Any:
     return np.asarray(x)
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": lambda x, *, dtype: x.astype(dtype),
     "concat": lambda *parts, axis: jnp.concatenate(parts, axis),

@@ -66,7 +66,9 @@ class JaxBackend(PlanBackend):
             return "bias"
         if call.transposed:
             return "transposed"
-        spread = ((n - 1) * s + 1 for n, s in zip(call.input_size, call.input_dilation, strict=True))
+        spread = (
+            (n - 1) * s + 1 for n, s in zip(call.input_size, call.input_dilation, strict=True)
+        )
         # XLA crops for negative amounts, but only positions that are there.
         if any(
             min(lo, hi) < 0 and n + min(lo, 0) + min(hi, 0) < 1
@@ -101,5 +103,3 @@ class JaxBackend(PlanBackend):
 
     def to_numpy(self, x: Any) -> Any:
         return _arrays.to_numpy(x)
-
-

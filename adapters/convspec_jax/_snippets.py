@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from convspec.plan import Call
@@ -34,7 +35,7 @@ def pad(x: str, *, pairs: Any, mode: str) -> str:
     return f"jnp.pad({x}, {tuple_text(pairs)}{how})"
 
 
-SNIPPETS = {
+SNIPPETS: dict[str, Callable[..., str]] = {
     "add": lambda a, b: f"{a} + {b}",
     "cast": lambda x, *, dtype: f"{x}.astype(jnp.{dtype})",
     "concat": lambda *parts, axis: f"jnp.concatenate([{', '.join(parts)}], axis={axis})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def from_foreign(x: Any) -> Any:
         return np.asarray(x)  # an element type that DLPack lacks, such as ml_dtypes' bfloat16
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": cast,
     "concat": lambda *parts, axis: np.concatenate(parts, axis),

@@ -45,7 +45,7 @@ def _forward(x: Any, w: Any, call: Call) -> Any:
                 np.matmul(block.reshape(-1, inner), matrix[0], out=out[:, 0])
                 continue
             # (positions, taps, G, I) -> (G, positions, taps * I)
-            split = block.reshape(out.shape[0], -1, groups, call.in_channels // groups)
+            split: Any = block.reshape(out.shape[0], -1, groups, call.in_channels // groups)
             split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
             np.matmul(split, matrix, out=out.transpose(1, 0, 2))
     return y

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from convspec.plan import Call
@@ -79,7 +79,7 @@ def pad(x: str, *, pairs: Any, mode: str) -> str:
     return f"np.pad({x}, {tuple_text(pairs)}{how})"
 
 
-SNIPPETS = {
+SNIPPETS: dict[str, Callable[..., str]] = {
     "add": lambda a, b: f"{a} + {b}",
     "cast": lambda x, *, dtype: f'{x}.astype("{dtype}")',
     "concat": lambda *parts, axis: f"np.concatenate([{', '.join(parts)}], axis={axis})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def device_of(x: Any) -> str:
     """Kind of device; inside a graph that has not been placed, the first accelerator or the CPU."""
     device = x.device
     if device:
-        return tf.DeviceSpec.from_string(device).device_type.lower()  # type: ignore[no-any-return]
+        return str(tf.DeviceSpec.from_string(device).device_type).lower()
     kinds = [d.device_type.lower() for d in tf.config.list_logical_devices()]
     return next((kind for kind in kinds if kind != "cpu"), "cpu")
 
@@ -46,13 +47,11 @@ def from_foreign(x: Any, like: Any = None) -> Any:
         return tf.constant(x)
     try:
         return tf.experimental.dlpack.from_dlpack(x.__dlpack__())
-    except (
-        tf.errors.OpError, BufferError, RuntimeError, TypeError, AttributeError, ValueError
-    ):
+    except (tf.errors.OpError, BufferError, RuntimeError, TypeError, AttributeError, ValueError):
         return tf.constant(np.asarray(x))
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": cast,
     "concat": lambda *parts, axis: tf.concat(parts, axis),

@@ -18,7 +18,12 @@ def conv(x: Any, w: Any, *, call: Call) -> Any:
         return tf.linalg.matmul(x, w)
     if call.transposed:
         return TRANSPOSED[call.rank](
-            x, w, call.output_shape, _all_axes(call.stride), "VALID", dilations=_all_axes(call.dilation)
+            x,
+            w,
+            call.output_shape,
+            _all_axes(call.stride),
+            "VALID",
+            dilations=_all_axes(call.dilation),
         )
     if call.groups > 1 and call.group_axis == "I":
         return tf.nn.depthwise_conv2d(

@@ -1,13 +1,13 @@
-"""Which kernels work here: each kind is tried once, on a few small integers.
+"""Which kernels work here: each kind of call is tried once, in miniature.
 
 tf.nn refuses some calls outright, and gives wrong shapes or numbers for others; which ones differs
-between oneDNN and Eigen, processors and releases. So a kind of call is only used after it has
-given the right answer, compared with the reference.
+between oneDNN and Eigen, processors and releases. So a call is only made after its miniature, with
+the same strides, dilations and degenerate axes, has given the right answer: the reference's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -21,99 +21,75 @@ from ._arrays import cast
 from ._kernel import conv
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What calls of tf.nn have in common that work or fail together."""
-
-    rank: int
-    transposed: bool
-    dtype: str
-    device: str
-    grouped: bool
-    depthwise: bool
-    strided: bool
-    dilated: bool
-    same: bool
-    padded: bool
-
-
 def works(call: Call, **changes: Any) -> bool:
-    """Whether calls of this kind, with some fields changed, give right answers here."""
-    if changes:
-        call = replace(call, **changes)
-    plain = (1,) * call.rank
-    grouped = call.groups > 1
-    return _probe(
-        Kind(
-            rank=call.rank,
-            transposed=call.transposed,
-            dtype=call.dtype,
-            device=call.device,
-            grouped=grouped,
-            depthwise=grouped and not call.transposed and call.group_axis == "I",
-            strided=call.stride != plain,
-            dilated=call.dilation != plain,
-            same=call.same and call.padded,
-            padded=call.padded and not call.same,
-        )
+    """Whether a call like this one, with some fields changed, gives right answers here."""
+    return _probe(_miniature(replace(call, **changes)))
+
+
+def _miniature(call: Call) -> Call:
+    """The smallest call of the same kind; what is 1 stays 1.
+
+    Sizes follow from the spec in :func:`_probe`; those of the call that must not matter are
+    replaced by what stands for their kind, so that like calls share one trial.
+    """
+    groups = min(call.groups, 2)
+    return replace(
+        call,
+        x_layout=f"N{'DHW'[-call.rank :]}C",
+        w_layout="DHW"[-call.rank :] + ("OI" if call.transposed else "IO"),
+        y_layout=f"N{'DHW'[-call.rank :]}C",
+        batch=2,
+        groups=groups,
+        in_channels=groups * min(call.in_channels // call.groups, 2),
+        out_channels=groups * min(call.out_channels // call.groups, 2),
+        kernel_size=tuple(min(k, 3) for k in call.kernel_size),
+        output_size=tuple(min(_plain(n), 2) for n in call.output_size),
+        input_size=(),
+        padding=((1, 2),) * call.rank if call.padded and not call.same else ((0, 0),) * call.rank,
+        output_padding=(0,) * call.rank,
+        same=call.same and call.padded,
     )
+
+
+def _plain(size: Any) -> int:
+    """A size, or 2 for one that is not known while tracing."""
+    return size if isinstance(size, int) else 2
 
 
 @cache
-def _probe(kind: Kind) -> bool:
+def _probe(kind: Call) -> bool:
     spec = ConvSpec(
-        4,
-        8 if kind.depthwise or not kind.grouped else 6,
-        (2,) * kind.rank,
-        stride=2 if kind.strided else 1,
-        padding="same" if kind.same else ((1, 2),) * kind.rank if kind.padded else 0,
-        dilation=3 if kind.dilated else 1,
-        groups=4 if kind.depthwise else 2 if kind.grouped else 1,
+        kind.in_channels,
+        kind.out_channels,
+        kind.kernel_size,
+        stride=kind.stride,
+        padding="same" if kind.same else kind.padding,
+        dilation=kind.dilation,
+        groups=kind.groups,
         transposed=kind.transposed,
-        group_axis="I" if kind.transposed or kind.depthwise else "O",
-        layout="channels_last",
-        weight_layout="DHW"[-kind.rank :] + ("OI" if kind.transposed else "IO"),
+        group_axis=kind.group_axis,
+        layout=kind.x_layout,
+        weight_layout=kind.w_layout,
     )
-    shape = (2, *(8,) * kind.rank, 4)
+    sizes = tuple(
+        size if kind.transposed else max((size - 1) * s + (1 if kind.same else e - lo - hi), 1)
+        for size, s, e, (lo, hi) in zip(
+            kind.output_size, kind.stride, spec.receptive_field, kind.padding, strict=True
+        )
+    )
+    shape = (2, *sizes, kind.in_channels)
     x = np.arange(np.prod(shape)).reshape(shape) % 7 - 3
     w = np.arange(np.prod(spec.weight_shape)).reshape(spec.weight_shape) % 5 - 2
     expected = reference(spec, x, w)
+    call = replace(kind, input_size=sizes, output_size=expected.shape[1:-1])
+    if kind.same:
+        call = replace(call, padding=((1, 1),) * kind.rank)  # any amounts: SAME is a word
     with tf.init_scope():
+        arrays = [cast(tf.constant(array), dtype=kind.dtype) for array in (x, w)]
         try:
-            call = _call_of(spec, shape, expected.shape, kind)
-            y = conv(cast(tf.constant(x), dtype=kind.dtype), cast(tf.constant(w), dtype=kind.dtype), call=call)
+            y = conv(*arrays, call=call)
         except (tf.errors.OpError, ValueError, TypeError, NotImplementedError):
             return False
         if tuple(y.shape) != expected.shape:
             return False
         return bool((cast(y, dtype="int64").numpy() == expected).all())
-
-
-def _call_of(spec: ConvSpec, shape: Any, output_shape: Any, kind: Kind) -> Call:
-    """The call that :func:`conv` is to make for ``spec``, whose orders are tf.nn's own."""
-    from convspec.problem import resolve
-
-    problem = resolve(spec, shape, None)
-    return Call(
-        transposed=spec.transposed,
-        x_layout=spec.layout,
-        w_layout=spec.weight_layout,
-        y_layout=spec.output_layout,
-        group_axis=spec.group_axis,
-        batch=shape[0],
-        in_channels=spec.in_channels,
-        out_channels=spec.out_channels,
-        groups=spec.groups,
-        input_size=problem.input_size,
-        kernel_size=spec.kernel_size,
-        output_size=problem.output_size,
-        stride=spec.stride,
-        padding=problem.padding,
-        dilation=spec.dilation,
-        output_padding=problem.output_padding,
-        input_dilation=(1,) * spec.rank,
-        same=kind.same,
-        dtype=kind.dtype,
-        device=kind.device,
-        bias=False,
-    )

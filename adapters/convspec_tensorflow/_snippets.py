@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from convspec.plan import Call
 from convspec.snippets import example_text, index_text, list_text
 
@@ -29,15 +31,13 @@ def conv(x: str, w: str, *, call: Call) -> str:
     return f"tf.nn.{function}({x}, {w}, {stride}={strides}, padding={how}{dilations})"
 
 
-SNIPPETS = {
+SNIPPETS: dict[str, Callable[..., str]] = {
     "add": lambda a, b: f"{a} + {b}",
     "cast": lambda x, *, dtype: f"tf.cast({x}, tf.{dtype})",
     "concat": lambda *parts, axis: f"tf.concat([{', '.join(parts)}], axis={axis})",
     "conv": conv,
     "flip": lambda x, *, axes: f"tf.reverse({x}, {list_text(axes)})",
-    "input": lambda name, shape, dtype: (
-        f"tf.cast({example_text(name, shape, 'np')}, tf.{dtype})"
-    ),
+    "input": lambda name, shape, dtype: f"tf.cast({example_text(name, shape, 'np')}, tf.{dtype})",
     "pad": lambda x, *, pairs, mode: f"tf.pad({x}, {list_text(pairs)})",
     "permute": lambda x, *, axes: f"tf.transpose({x}, {list_text(axes)})",
     "reshape": lambda x, *, shape: f"tf.reshape({x}, {list_text(shape)})",

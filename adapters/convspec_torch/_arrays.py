@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,12 @@ from convspec import dtypes
 
 TYPES = {name: getattr(torch, name) for name in dtypes.ALL}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
-MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+MODES = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "replicate",
+    "circular": "circular",
+}
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -53,7 +59,7 @@ def to_numpy(x: Any) -> Any:
     return x.numpy()
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": lambda x, *, dtype: x.to(TYPES[dtype]),
     "concat": lambda *parts, axis: torch.cat(parts, axis),

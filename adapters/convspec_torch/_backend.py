@@ -43,10 +43,10 @@ class TorchBackend(PlanBackend):
         return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
 
     def traced(self, x: Any) -> bool:
-        return torch.compiler.is_compiling()
+        return bool(torch.compiler.is_compiling())
 
     def differentiable(self, x: Any) -> bool:
-        return torch.is_grad_enabled() and x.requires_grad
+        return bool(torch.is_grad_enabled() and x.requires_grad)
 
     def maximum(self, a: Any, b: Any) -> Any:
         return torch.sym_max(a, b)

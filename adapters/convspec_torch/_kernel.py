@@ -14,6 +14,11 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 
 def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
+    if 1 in w.shape:
+        # The stride of an axis of size 1 is arbitrary, so such a weight may count as channels-last
+        # while its strides say something else; aten then hands oneDNN the wrong ones, and grouped
+        # results are wrong without a word (seen in 2.13; compare pytorch/pytorch#82060).
+        w = w.contiguous()
     padding = [lo for lo, _ in call.padding]
     if call.transposed:
         return TRANSPOSED[call.rank](

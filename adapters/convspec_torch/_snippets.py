@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from convspec.plan import Call
@@ -35,7 +36,7 @@ def pad(x: str, *, pairs: Any, mode: str) -> str:
     return f"F.pad({x}, {tuple_text(amounts)}{how})"
 
 
-SNIPPETS = {
+SNIPPETS: dict[str, Callable[..., str]] = {
     "add": lambda a, b: f"{a} + {b}",
     "cast": lambda x, *, dtype: f"{x}.to(torch.{dtype})",
     "concat": lambda *parts, axis: f"torch.cat([{', '.join(parts)}], dim={axis})",

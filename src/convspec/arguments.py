@@ -80,8 +80,8 @@ def per_axis(name: str, value: object, rank: int, letters: str, *, minimum: int)
 def check_length(name: str, values: Sequence[object], rank: int, letters: str) -> None:
     if len(values) != rank:
         raise ShapeError(
-            f"{name}: {tuple(values)!r} has {len(values)} entries, but there are {rank} spatial axes "
-            f"({letters}).\n  Give one entry per axis, or a scalar for all of them."
+            f"{name}: {tuple(values)!r} has {len(values)} entries, but there are {rank} spatial "
+            f"axes ({letters}).\n  Give one entry per axis, or a scalar for all of them."
         )
 
 
@@ -97,9 +97,10 @@ def padding_entries(
     values = entries("padding", value)
     if values is None:
         if value == "causal" and rank > 1 and not transposed:
+            others = ", ".join(["'same'"] * (rank - 1))
             raise ShapeError(
-                f"padding: 'causal' alone is for rank 1, and this spec has rank {rank} ({letters}).\n"
-                f"  Say which axis is time, as in ('causal', {', '.join([repr('same')] * (rank - 1))})."
+                f"padding: 'causal' alone is for rank 1, and this spec has rank {rank} "
+                f"({letters}).\n  Say which axis is time, as in ('causal', {others})."
             )
         values = [value] * rank
     check_length("padding", values, rank, letters)

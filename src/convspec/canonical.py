@@ -1,4 +1,4 @@
-"""From the constructor's arguments to canonical fields, and from canonical fields to changed ones."""
+"""From the constructor's arguments to canonical fields, and from those to changed ones."""
 
 from __future__ import annotations
 
@@ -86,9 +86,7 @@ def fields(**given: Any) -> dict[str, Any]:
     }
 
 
-def _check_output_padding(
-    name: str, extra: int, transposed: bool, limit: int, named: bool
-) -> None:
+def _check_output_padding(name: str, extra: int, transposed: bool, limit: int, named: bool) -> None:
     if not extra:
         return
     if not transposed:
@@ -105,14 +103,18 @@ def _check_output_padding(
 def _layouts(given: Mapping[str, Any], transposed: bool) -> dict[str, str]:
     """``layout``, ``output_layout`` and ``weight_layout``, spelled out and in agreement."""
     data = {
-        name: given[name] if given[name] in (None, *FORMATS) else check_data_layout(name, given[name])
+        name: given[name]
+        if given[name] in (None, *FORMATS)
+        else check_data_layout(name, given[name])
         for name in ("layout", "output_layout")
     }
     weight = given["weight_layout"]
     if weight is not None:
         weight = check_weight_layout("weight_layout", weight)
     spelled = [
-        text for text in (data["layout"], data["output_layout"], weight) if text not in (None, *FORMATS)
+        text
+        for text in (data["layout"], data["output_layout"], weight)
+        if text not in (None, *FORMATS)
     ]
     letters = spatial_letters(spelled[0]) if spelled else default_spatial(_rank(given))
     batch = "N"

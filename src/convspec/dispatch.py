@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 GROUP = "convspec.backends"
 
 
-# ---- finding backends ---------------------------------------------------------------------------
+# ---- finding backends ----
 
 
 @cache
@@ -131,7 +131,7 @@ def chosen(backend: str | Backend) -> Backend:
     raise BackendNotFoundError(f"backend: expected a name or a Backend, got {backend!r}.")
 
 
-# ---- one call ------------------------------------------------------------------------------------
+# ---- one call ----
 
 
 def call(
@@ -220,7 +220,7 @@ def _check_bias(spec: ConvSpec, shape: tuple[Any, ...]) -> None:
         )
     if shape != (spec.out_channels,):
         raise ShapeError(
-            f"bias: has shape {shape}, expected ({spec.out_channels},), one for each output channel."
+            f"bias: has shape {shape}, expected ({spec.out_channels},): one per output channel."
         )
 
 
@@ -240,7 +240,8 @@ def _joined(own: Backend, array: Any, name: str, x: Any) -> Any:
         return own.from_foreign(array, like=x)
     raise DTypeError(
         f"{name}: is an array of {theirs.name}, but x is one of {own.name}; arrays of one call "
-        f"belong to one framework.\n  Hand it over with convspec.to_framework({name}, {own.name!r})."
+        f"belong to one framework.\n"
+        f"  Hand it over with convspec.to_framework({name}, {own.name!r})."
     )
 
 
@@ -255,7 +256,9 @@ def _elsewhere(
     out_dtype: Any,
 ) -> Any:
     """The call on another framework's backend, by DLPack there and back."""
-    arrays = {"x": x, "weight": weight} if bias is None else {"x": x, "weight": weight, "bias": bias}
+    arrays = (
+        {"x": x, "weight": weight} if bias is None else {"x": x, "weight": weight, "bias": bias}
+    )
     for name, array in arrays.items():
         if own.differentiable(array) or own.traced(array):
             raise UnsupportedError(
@@ -277,7 +280,7 @@ def _elsewhere(
     return own.from_foreign(y, like=x)
 
 
-# ---- moving data -----------------------------------------------------------------------------------
+# ---- moving data ----
 
 
 def to_framework(array: Any, name: str) -> Any:
@@ -318,7 +321,8 @@ def convert_layout(x: Any, source: str, target: str) -> Any:
     shape = backend.describe(x)[0]
     if len(shape) != len(source):
         raise LayoutError(
-            f"x: has {len(shape)} axes, but source {source!r} names {len(source)}.\n  x: shape {shape}"
+            f"x: has {len(shape)} axes, but source {source!r} names {len(source)}.\n"
+            f"  x: shape {tuple(shape)}"
         )
     return x if axes == tuple(range(len(axes))) else backend.permute(x, axes)
 

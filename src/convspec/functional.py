@@ -10,7 +10,13 @@ from . import dispatch
 from .backend import Backend
 from .canonical import default_weight_layout
 from .errors import LayoutError
-from .layouts import FORMATS, check_data_layout, check_weight_layout, default_spatial, spatial_letters
+from .layouts import (
+    FORMATS,
+    check_data_layout,
+    check_weight_layout,
+    default_spatial,
+    spatial_letters,
+)
 from .spec import ConvSpec
 
 Array = TypeVar("Array")
@@ -47,18 +53,18 @@ def conv(
     Raises:
         ConvSpecError: as the constructor and the call of a spec.
     """
-    given = dict(
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        layout=layout,
-        output_layout=output_layout,
-        weight_layout=weight_layout,
-        flip_kernel=flip_kernel,
-        group_axis=group_axis,
-    )
+    given = {
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "groups": groups,
+        "padding_mode": padding_mode,
+        "layout": layout,
+        "output_layout": output_layout,
+        "weight_layout": weight_layout,
+        "flip_kernel": flip_kernel,
+        "group_axis": group_axis,
+    }
     spec = _spec_of(weight, False, given)
     return spec(x, weight, bias, out_dtype=out_dtype, backend=backend)
 
@@ -95,18 +101,18 @@ def conv_transpose(
     Raises:
         ConvSpecError: as the constructor and the call of a spec.
     """
-    given = dict(
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-        layout=layout,
-        output_layout=output_layout,
-        weight_layout=weight_layout,
-        flip_kernel=flip_kernel,
-        group_axis=group_axis,
-    )
+    given = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": output_padding,
+        "dilation": dilation,
+        "groups": groups,
+        "layout": layout,
+        "output_layout": output_layout,
+        "weight_layout": weight_layout,
+        "flip_kernel": flip_kernel,
+        "group_axis": group_axis,
+    }
     spec = _spec_of(weight, True, given)
     return spec(x, weight, bias, output_size=output_size, out_dtype=out_dtype, backend=backend)
 

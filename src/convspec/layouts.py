@@ -81,7 +81,9 @@ def _check_letters(name: str, layout: object) -> str:
                 f"{name}: {letter!r} in {layout!r} is no axis letter; use capitals A to Z."
             )
         if layout.count(letter) > 1:
-            raise LayoutError(f"{name}: {letter!r} stands twice in {layout!r}; name each axis once.")
+            raise LayoutError(
+                f"{name}: {letter!r} stands twice in {layout!r}; name each axis once."
+            )
     return layout
 
 
@@ -97,7 +99,8 @@ def permutation(source: str, target: str) -> tuple[int, ...]:
     if len(source) != len(target) or set(source) != set(target):
         missing = "".join(sorted(set(source) ^ set(target)))
         raise LayoutError(
-            f"layout: {source!r} and {target!r} do not name the same axes; only one has {missing!r}."
+            f"layout: {source!r} and {target!r} do not name the same axes; only one of them has "
+            f"{missing!r}."
         )
     return tuple(source.index(letter) for letter in target)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from . import dtypes, plan
 from .backend import Environment
-from .errors import DTypeError, UnsupportedError
+from .errors import DTypeError
 from .geometry import extent, same_padding
 from .layouts import permutation
 from .plan import Call, Node
@@ -162,7 +162,7 @@ class _Lowering:
             return plan.conv(call, x, w, b)
         return RULES[lack](self, call, x, w, b)
 
-    # ---- padding modes ------------------------------------------------------------------------
+    # ---- padding modes ----
 
     def _pad_mode(self, x: Node) -> Node:
         """Reflect, replicate or circular padding of the input, then cropping."""
@@ -181,7 +181,7 @@ class _Lowering:
             x = plan.slice_axis(x, axis, max(-lo, 0), x.shape[axis] - max(-lo, 0) - max(-hi, 0))
         return x
 
-    # ---- one rule for each thing a kernel may lack ----------------------------------------------
+    # ---- one rule for each thing a kernel may lack ----
 
     def bias(self, call: Call, x: Node, w: Node, b: Node | None) -> Node:
         """Add the bias afterwards."""
@@ -198,9 +198,7 @@ class _Lowering:
             return self.input_dilation(call, x, w, b)
         if not call.transposed:
             axes = [call.x_layout.index(letter) for letter in call.spatial]
-            sizes = [
-                n + lo + hi for n, (lo, hi) in zip(call.input_size, call.padding, strict=True)
-            ]
+            sizes = [n + lo + hi for n, (lo, hi) in zip(call.input_size, call.padding, strict=True)]
             x = plan.window(
                 x, dict(zip(axes, call.padding, strict=True)), dict(zip(axes, sizes, strict=True))
             )
@@ -266,9 +264,7 @@ class _Lowering:
         for letter, d in zip(call.spatial, call.dilation, strict=True):
             w = plan.stuff(w, call.w_layout.index(letter), d)
         spread = tuple(extent(k, d) for k, d in zip(call.kernel_size, call.dilation, strict=True))
-        return self.conv(
-            replace(call, kernel_size=spread, dilation=(1,) * call.rank), x, w, b
-        )
+        return self.conv(replace(call, kernel_size=spread, dilation=(1,) * call.rank), x, w, b)
 
     def stride(self, call: Call, x: Node, w: Node, b: Node | None) -> Node:
         """A strided convolution is every s-th position of the dense one."""
@@ -276,7 +272,9 @@ class _Lowering:
             return self.padding(call, x, w, b)
         dense = tuple((n - 1) * s + 1 for n, s in zip(call.output_size, call.stride, strict=True))
         # What lies behind the last window is left out, so that the dense output ends with it.
-        for letter, n, k, d in zip(call.spatial, dense, call.kernel_size, call.dilation, strict=True):
+        for letter, n, k, d in zip(
+            call.spatial, dense, call.kernel_size, call.dilation, strict=True
+        ):
             x = plan.slice_axis(x, call.x_layout.index(letter), 0, n - 1 + extent(k, d))
         inner = replace(
             call,
@@ -325,9 +323,7 @@ class _Lowering:
         sizes = tuple(
             (n - 1) * s + 1 for n, s in zip(call.input_size, call.input_dilation, strict=True)
         )
-        return self.conv(
-            replace(call, input_dilation=(1,) * call.rank, input_size=sizes), x, w, b
-        )
+        return self.conv(replace(call, input_dilation=(1,) * call.rank, input_size=sizes), x, w, b)
 
     def rank(self, call: Call, x: Node, w: Node, b: Node | None) -> Node:
         """The sum, over the taps of the first spatial axis, of convolutions of one rank less."""

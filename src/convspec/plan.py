@@ -37,6 +37,9 @@ PER_AXIS = (
     "input_dilation",
 )
 
+#: More axes than this are merged before padding: TensorFlow's kernel takes no more.
+MAX_PADDED_AXES = 6
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -147,7 +150,27 @@ def pad(x: Node, pairs: Sequence[Pair], mode: str = "zeros") -> Node:
     if all(lo == 0 and hi == 0 for lo, hi in pairs):
         return x
     shape = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, pairs, strict=True))
+    if len(shape) > MAX_PADDED_AXES and mode == "zeros":
+        return _pad_each(x, pairs)
     return Node("pad", (x,), {"pairs": tuple(pairs), "mode": mode}, shape, x.dtype)
+
+
+def _pad_each(x: Node, pairs: Sequence[Pair]) -> Node:
+    """Zeros around one axis after another, its neighbours merged into two."""
+    for axis, pair in enumerate(pairs):
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        n = x.shape[axis]
+        merged = reshape(x, (_product(before), n, _product(after)))
+        padded = pad(merged, ((0, 0), pair, (0, 0)))
+        x = reshape(padded, (*before, n + pair[0] + pair[1], *after))
+    return x
+
+
+def _product(sizes: Sequence[Size]) -> Size:
+    total: Size = 1
+    for size in sizes:
+        total = total * size
+    return total
 
 
 def slice_axis(x: Node, axis: int, start: Size, count: Size, step: int = 1) -> Node:
@@ -183,7 +206,7 @@ def conv(call: Call, x: Node, w: Node, b: Node | None) -> Node:
     return Node("conv", args, {"call": call}, call.output_shape, call.dtype)
 
 
-# ---- composed of the above --------------------------------------------------------------------
+# ---- composed of the above ----
 
 
 def on_axes(shape: Sequence[Size], by_axis: Mapping[int, Pair]) -> list[Pair]:
@@ -208,13 +231,13 @@ def stuff(x: Node, axis: int, step: int) -> Node:
     if step == 1:
         return x
     n, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
-    y = reshape(x, (*before, n, 1, *after))
-    y = pad(y, on_axes(y.shape, {axis + 1: (0, step - 1)}))
+    y = reshape(x, (_product(before), n, 1, _product(after)))
+    y = pad(y, ((0, 0), (0, 0), (0, step - 1), (0, 0)))
     y = reshape(y, (*before, n * step, *after))
     return slice_axis(y, axis, 0, (n - 1) * step + 1)
 
 
-# ---- running ----------------------------------------------------------------------------------
+# ---- running ----
 
 
 @dataclass
@@ -228,7 +251,7 @@ class Line:
 
 
 def linear(plan: Node, inputs: Sequence[Node]) -> list[Line]:
-    """The plan as steps in order; slots 0, 1, ... are ``inputs``; ``done`` slots are not read again."""
+    """The plan as steps in order; slots 0, 1, ... are ``inputs``, ``done`` ones not read again."""
     slots = {id(node): i for i, node in enumerate(inputs)}
     lines: list[Line] = []
 

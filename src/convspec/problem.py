@@ -317,5 +317,3 @@ def adjoint_arguments(spec: ConvSpec, input_shape: tuple[int, ...]) -> dict[str,
         "flip_kernel": spec.flip_kernel,
         "group_axis": "I" if spec.group_axis == "O" else "O",
     }
-
-

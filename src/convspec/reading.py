@@ -195,9 +195,7 @@ def _direction(spec: ConvSpec) -> str:
     return "transposed" if spec.transposed else "forward"
 
 
-def _axis_differences(
-    spec: ConvSpec, other: ConvSpec, letter: str, i: int, j: int
-) -> list[str]:
+def _axis_differences(spec: ConvSpec, other: ConvSpec, letter: str, i: int, j: int) -> list[str]:
     found = []
     for name in ("kernel_size", "stride", "dilation", "output_padding"):
         ours, theirs = getattr(spec, name)[i], getattr(other, name)[j]

@@ -51,7 +51,9 @@ def reference(
     wide = np.dtype(_wide(dtypes.accumulator(x.dtype.name, out.name)))
     with np.errstate(over="ignore", invalid="ignore"):  # integers wrap, inf - inf is nan
         compute = _transposed if spec.transposed else _forward
-        y = compute(problem, _canonical_input(problem, x.astype(wide)), _taps(problem, weight.astype(wide)))
+        y = compute(
+            problem, _canonical_input(problem, x.astype(wide)), _taps(problem, weight.astype(wide))
+        )
         if bias is not None:
             y = y + np.asarray(bias).astype(wide).reshape(-1, *[1] * problem.rank)
         layout = "NC" + problem.spatial

@@ -15,7 +15,9 @@ def tuple_text(values: Sequence[Any]) -> str:
 
 def list_text(values: Sequence[Any]) -> str:
     """A list as source; pairs inside it likewise."""
-    return f"[{', '.join(list_text(v) if isinstance(v, (tuple, list)) else str(v) for v in values)}]"
+    return (
+        f"[{', '.join(list_text(v) if isinstance(v, (tuple, list)) else str(v) for v in values)}]"
+    )
 
 
 def index_text(index: Sequence[slice]) -> str:
@@ -37,4 +39,3 @@ def example_text(name: str, shape: Sequence[Any], module: str) -> str:
     """Small integers in a shape, by the ``arange`` of a module, before any cast."""
     period = 5 if name == "weight" else 7
     return f"({module}.arange({prod(shape)}) % {period} - 2).reshape({tuple_text(shape)})"
-

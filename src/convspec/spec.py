@@ -157,7 +157,7 @@ class ConvSpec:
         """
         return ConvSpec(**canonical.replaced(self, changes))
 
-    # ---- what can be read off the spec alone -------------------------------------------------
+    # ---- what can be read off the spec alone ----
 
     @property
     def rank(self) -> int:
@@ -189,7 +189,7 @@ class ConvSpec:
         """Number of weight elements, and of bias elements if ``bias``."""
         return prod(self.weight_shape) + (self.out_channels if self.bias else 0)
 
-    # ---- shapes ------------------------------------------------------------------------------
+    # ---- shapes ----
 
     def output_shape(
         self, input_shape: Sequence[int], output_size: int | Sequence[int] | None = None
@@ -229,7 +229,7 @@ class ConvSpec:
         """
         return ConvSpec(**problem.adjoint_arguments(self, tuple(input_shape)))
 
-    # ---- other orders ------------------------------------------------------------------------
+    # ---- other orders ----
 
     def in_convention(self, name: str) -> ConvSpec:
         """The same convolution in a framework's orders.
@@ -255,13 +255,14 @@ class ConvSpec:
             ShapeError: ``weight`` has another shape, or ``to`` other channels, groups or kernel.
         """
         target = self.in_convention(to) if isinstance(to, str) else to
-        return dispatch.convert_weight(self, target, weight)
+        converted: Array = dispatch.convert_weight(self, target, weight)
+        return converted
 
     def diff(self, other: ConvSpec) -> list[str]:
         """How ``other`` differs from this spec, in words; empty when they are the same."""
         return reading.differences(self, other)
 
-    # ---- computing ---------------------------------------------------------------------------
+    # ---- computing ----
 
     def __call__(
         self,
@@ -294,7 +295,8 @@ class ConvSpec:
             UnsupportedError: the backend cannot compute this.
             BackendNotFoundError: nothing installed owns ``x``.
         """
-        return dispatch.call(self, x, weight, bias, output_size, out_dtype, backend)  # type: ignore[no-any-return]
+        y: Array = dispatch.call(self, x, weight, bias, output_size, out_dtype, backend)
+        return y
 
     def supports(
         self,

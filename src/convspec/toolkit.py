@@ -35,7 +35,7 @@ class PlanBackend(Backend):
     snippets: Mapping[str, Snippet]
     views: frozenset[str] = frozenset()
 
-    # ---- what an adapter says of its kernel (convspec.lowering.Framework) -------------------------
+    # ---- what an adapter says of its kernel (convspec.lowering.Framework) ----
 
     @abstractmethod
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
@@ -60,7 +60,7 @@ class PlanBackend(Backend):
                 )
         return chosen
 
-    # ---- what follows from it ---------------------------------------------------------------------
+    # ---- what follows from it ----
 
     def plan(self, problem: Problem, env: Environment) -> Lowered:
         """The plan of a problem, which :meth:`prepare` runs and ``explain`` and ``code`` read."""

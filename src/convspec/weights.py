@@ -126,7 +126,9 @@ def check_shape(name: str, given: tuple[Any, ...], spec: ConvSpec) -> None:
     if given == expected:
         return
     if len(given) != len(expected):
-        detail = f"has {len(given)} axes, but weight_layout {spec.weight_layout!r} names {len(expected)}"
+        detail = (
+            f"has {len(given)} axes, but weight_layout {spec.weight_layout!r} names {len(expected)}"
+        )
     else:
         wrong = [c for c, a, b in zip(spec.weight_layout, given, expected, strict=True) if a != b]
         detail = f"has another size than expected on axis {', '.join(wrong)}"
