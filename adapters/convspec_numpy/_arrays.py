@@ -28,16 +28,6 @@ def pad(x: Any, *, pairs: Any, mode: str) -> Any:
     return np.pad(x, pairs, mode=MODES[mode])  # type: ignore[call-overload]
 
 
-def from_foreign(x: Any) -> Any:
-    """Another framework's array on the CPU, without a copy where DLPack allows."""
-    if isinstance(x, np.ndarray):
-        return x
-    try:
-        return np.from_dlpack(x)
-    except (BufferError, RuntimeError, TypeError, AttributeError):
-        return np.asarray(x)  # an element type that DLPack lacks, such as ml_dtypes' bfloat16
-
-
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": cast,

@@ -24,13 +24,15 @@ def conv_transpose(x, w, stride, dilation, groups):
         part = np.einsum("...gi,igo->...go", x, w[tap])
         to = [slice(k * d, k * d + (n - 1) * s + 1, s)
               for k, d, n, s in zip(tap, dilation, x.shape[1:-2], stride)]
-        y[(slice(None), *to)] += part.reshape(*part.shape[:-2], -1)
+        y[(slice(None), *to)] += part.reshape(*part.shape[:-2], out_channels)
     return y
 '''
 
 
-def prologue(calls: Sequence[Call]) -> str:
+def prologue(calls: Sequence[Call], dtypes: set[str]) -> str:
     lines = "import numpy as np"
+    if "bfloat16" in dtypes:
+        lines = f"import ml_dtypes  # NumPy's bfloat16\n{lines}"
     if any(not call.transposed for call in calls):
         lines += "\nfrom numpy.lib.stride_tricks import sliding_window_view"
     if any(call.transposed for call in calls):
@@ -60,13 +62,13 @@ def conv(x: str, w: str, *, call: Call) -> str:
         return f'np.einsum("n{space}i{taps},{taps}io->n{space}o", {windows}, {w}, optimize=True)'
     g = call.groups
     sizes = ", ".join(map(str, (*call.output_size, g, call.in_channels // g, *call.kernel_size)))
-    windows = f"{windows}.reshape(-1, {sizes})"
+    windows = f"{windows}.reshape(len({x}), {sizes})"
     kernel = ", ".join(map(str, (*call.kernel_size, call.in_channels // g, g)))
     product = f'"n{space}gi{taps},{taps}igo->n{space}go"'
     result = ", ".join(map(str, (*call.output_size, call.out_channels)))
     return (
         f"np.einsum({product}, {windows}, {w}.reshape({kernel}, -1), optimize=True)"
-        f".reshape(-1, {result})"
+        f".reshape(len({x}), {result})"
     )
 
 

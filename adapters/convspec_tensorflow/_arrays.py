@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from convspec.errors import LayoutError
+
 
 def shape_of(x: Any) -> tuple[Any, ...]:
     """The shape; an unknown size is the scalar tensor that will hold it."""
+    if x.shape.rank is None:
+        raise LayoutError(
+            "shape: how many axes a tensor has must be known while tracing; see tf.ensure_shape."
+        )
     static = tuple(x.shape)
     if None not in static:
         return static
@@ -29,9 +36,23 @@ def device_of(x: Any) -> str:
 
 def watched(x: Any) -> bool:
     """Whether a gradient tape records what is done with ``x``."""
-    from tensorflow.python.eager import record
+    from tensorflow.python.eager import forwardprop_util, record
 
-    return bool(record.could_possibly_record()) and record.should_record_backprop([x])
+    if record.could_possibly_record() and record.should_record_backprop([x]):
+        return True
+    return bool(forwardprop_util.pack_tangents([x]).tangents)
+
+
+def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
+    """``x``, whose unknown sizes are held to ``shape`` when the graph runs."""
+    return x if x.shape.is_fully_defined() else tf.ensure_shape(x, shape)
+
+
+def check_sizes(letters: str, sizes: tuple[Any, ...]) -> None:
+    """Output sizes that are unknown while tracing are held to at least 1 when the graph runs."""
+    for letter, size in zip(letters, sizes, strict=True):
+        if not isinstance(size, int):
+            tf.debugging.assert_positive(size, f"x: no output position is left on axis {letter}")
 
 
 def cast(x: Any, *, dtype: str) -> Any:
@@ -39,16 +60,34 @@ def cast(x: Any, *, dtype: str) -> Any:
 
 
 def from_foreign(x: Any, like: Any = None) -> Any:
-    """Another framework's array, without a copy where DLPack allows."""
+    """A NumPy array copied to where ``like`` is, or another framework's by DLPack, not copied.
+
+    Raises:
+        BufferError: TensorFlow cannot take the memory as it is.
+    """
     if isinstance(x, np.ndarray):
-        if like is not None and like.device:
-            with tf.device(like.device):
-                return tf.constant(x)
-        return tf.constant(x)
-    try:
-        return tf.experimental.dlpack.from_dlpack(x.__dlpack__())
-    except (tf.errors.OpError, BufferError, RuntimeError, TypeError, AttributeError, ValueError):
-        return tf.constant(np.asarray(x))
+        with tf.device(like.device if like is not None and like.device else None):
+            return tf.constant(x)
+    capsule = x.__dlpack__()
+    if _address(capsule) % ALIGNMENT:
+        raise BufferError(f"tensorflow: wants memory at a multiple of {ALIGNMENT} bytes.")
+    return tf.experimental.dlpack.from_dlpack(capsule)
+
+
+#: TensorFlow aborts the process when a kernel meets memory that is aligned less than this.
+ALIGNMENT = 64
+
+
+def _address(capsule: Any) -> int:
+    """Where the data of a DLPack capsule begins.
+
+    A DLManagedTensor begins with a DLTensor: data, device (2 x int32), ndim (int32), dtype (4
+    bytes), shape, strides, byte_offset (https://dmlc.github.io/dlpack/latest/c_api.html).
+    """
+    read = ctypes.pythonapi.PyCapsule_GetPointer
+    read.restype, read.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    fields = ctypes.cast(read(capsule, b"dltensor"), ctypes.POINTER(ctypes.c_uint64))
+    return int(fields[0] + fields[5])
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

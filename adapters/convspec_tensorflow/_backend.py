@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from convspec import dtypes
-from convspec.backend import Capabilities
+from convspec.backend import Capabilities, Environment, Kernel
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
 from convspec.problem import Problem
@@ -41,7 +41,11 @@ class TensorflowBackend(PlanBackend):
         return bool(tf.is_tensor(x)) or isinstance(x, tf.Variable)
 
     def unwrap(self, x: Any) -> Any:
-        return x if isinstance(x, tf.Tensor) else tf.convert_to_tensor(x)
+        if isinstance(x, tf.Tensor):
+            return x
+        if isinstance(x, (tf.SparseTensor, tf.RaggedTensor)):
+            raise TypeError("make it dense and of one shape first.")
+        return tf.convert_to_tensor(x)
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return _arrays.shape_of(x), x.dtype.name, _arrays.device_of(x)
@@ -93,6 +97,25 @@ class TensorflowBackend(PlanBackend):
         if device != "cpu" and dtype == out_dtype:
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
+
+    def prepare(self, problem: Problem, env: Environment) -> Kernel:
+        kernel = super().prepare(problem, env)
+        if not env.traced:
+            return kernel
+        # Sizes that are unknown while tracing are checked when the graph runs: tf.nn takes a wrong
+        # channel count for groups, and gives uninitialised memory where the output has no size.
+        data = tuple(problem.in_channels if c == "C" else None for c in problem.layout)
+        shapes = (data, problem.weight_shape, (problem.out_channels,))
+
+        def checked(*arrays: Any) -> Any:
+            _arrays.check_sizes(problem.spatial, problem.output_size)
+            return kernel(*map(_arrays.ensure_shape, arrays, shapes))
+
+        return self.compiled(checked, env)
+
+    def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
+        # Nothing in a plan depends on tensors' values, so AutoGraph has nothing to rewrite in it.
+        return tf.autograph.experimental.do_not_convert(kernel) if env.traced else kernel
 
     def prologue(self, lowered: Lowered) -> str:
         return "import numpy as np\nimport tensorflow as tf"

@@ -43,7 +43,9 @@ def _miniature(call: Call) -> Call:
         in_channels=groups * min(call.in_channels // call.groups, 2),
         out_channels=groups * min(call.out_channels // call.groups, 2),
         kernel_size=tuple(min(k, 3) for k in call.kernel_size),
-        output_size=tuple(min(_plain(n), 2) for n in call.output_size),
+        output_size=tuple(
+            min(_plain(n), 2) for n in (call.input_size if call.transposed else call.output_size)
+        ),
         input_size=(),
         padding=((1, 2),) * call.rank if call.padded and not call.same else ((0, 0),) * call.rank,
         output_padding=(0,) * call.rank,

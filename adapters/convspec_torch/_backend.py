@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from convspec import dtypes
 from convspec.backend import Capabilities
@@ -16,6 +17,8 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._kernel import conv
+
+STRIDED = torch.strided
 
 
 class TorchBackend(PlanBackend):
@@ -37,7 +40,12 @@ class TorchBackend(PlanBackend):
         return isinstance(x, torch.Tensor) or isinstance(_held(x), torch.Tensor)
 
     def unwrap(self, x: Any) -> Any:
-        return x if isinstance(x, torch.Tensor) else _held(x)
+        if not isinstance(x, torch.Tensor):
+            return _held(x)
+        if x.layout is not STRIDED or x.is_nested:
+            kind = "nested" if x.is_nested else x.layout
+            raise TypeError(f"it is {kind}; make it dense and of one shape first.")
+        return x
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
@@ -46,7 +54,12 @@ class TorchBackend(PlanBackend):
         return bool(torch.compiler.is_compiling())
 
     def differentiable(self, x: Any) -> bool:
-        return bool(torch.is_grad_enabled() and x.requires_grad)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return True
+        # Forward-mode gradients, and the transforms of torch.func.
+        return forward_ad.unpack_dual(x).tangent is not None or bool(
+            torch._C._functorch.is_functorch_wrapped_tensor(x)
+        )
 
     def maximum(self, a: Any, b: Any) -> Any:
         return torch.sym_max(a, b)

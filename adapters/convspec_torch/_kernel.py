@@ -15,13 +15,23 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
     if 1 in w.shape:
-        # The stride of an axis of size 1 is arbitrary, so such a weight may count as channels-last
-        # while its strides say something else; aten then hands oneDNN the wrong ones, and grouped
-        # results are wrong without a word (seen in 2.13; compare pytorch/pytorch#82060).
-        w = w.contiguous()
+        w = _row_major(w)
+    if call.in_channels == 1:
+        x = _row_major(x)
     padding = [lo for lo, _ in call.padding]
     if call.transposed:
         return TRANSPOSED[call.rank](
             x, w, b, call.stride, padding, call.output_padding, call.groups, call.dilation
         )
     return FORWARD[call.rank](x, w, b, call.stride, padding, call.dilation, call.groups)
+
+
+def _row_major(array: Any) -> Any:
+    """``array`` with row-major strides throughout; a view where its elements lie so already.
+
+    The stride of an axis of size 1 is arbitrary, so such a tensor may count as contiguous and as
+    channels-last at once, and aten may hand oneDNN the strides of the other: grouped results, and
+    strided ones of a single channel, are then wrong without a word (2.13; compare
+    pytorch/pytorch#82060). Tensor.contiguous() would leave that stride as it is.
+    """
+    return array.reshape(-1).view(array.shape)

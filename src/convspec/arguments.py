@@ -15,23 +15,43 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 NAMED = ("same", "same_lower")
 WORDS = ("valid", "causal", *NAMED)
 
+#: Frameworks keep channels and strides in 32 bits, and some wrap or abort beyond.
+LARGEST = 2**31 - 1
+LARGEST_SIZE = 2**63 - 1
+#: Characters that a message spends on one value.
+SHOWN = 60
 
-def integer(name: str, value: object, *, minimum: int | None = None) -> int:
+
+def shown(value: object) -> str:
+    """``repr(value)`` for a message: on one line, and cut short."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a number of too many digits, or an object's own mistake
+        text = f"<{type(value).__name__} that cannot be shown>"
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def integer(name: str, value: object, *, minimum: int = -LARGEST, maximum: int = LARGEST) -> int:
     """``value`` as an int. NumPy integers pass; bools, floats and NaN do not.
 
     Raises:
-        ShapeError: not an integer, or below ``minimum``.
+        ShapeError: not an integer, below ``minimum``, or above ``maximum``.
     """
-    if isinstance(value, bool) or type(value).__name__ in ("bool_", "bool"):
-        raise ShapeError(f"{name}: expected an integer, got the bool {value!r}.")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ShapeError(
-            f"{name}: expected an integer, got {value!r} ({type(value).__name__})."
-        ) from None
-    if minimum is not None and number < minimum:
-        raise ShapeError(f"{name}: must be at least {minimum}, got {number}.")
+    if type(value) is int:
+        number = value
+    elif isinstance(value, bool) or "bool" in str(getattr(value, "dtype", "")):
+        raise ShapeError(f"{name}: expected an integer, got the bool {shown(value)}.")
+    else:
+        try:
+            number = operator.index(value)  # type: ignore[arg-type]
+        except Exception:  # TypeError, or what else an array's __index__ raises
+            raise ShapeError(
+                f"{name}: expected an integer, got {shown(value)} ({type(value).__name__})."
+            ) from None
+    if number < minimum:
+        raise ShapeError(f"{name}: must be at least {minimum}, got {shown(number)}.")
+    if number > maximum:
+        raise ShapeError(f"{name}: must be at most {maximum}, got {shown(number)}.")
     return number
 
 
@@ -41,7 +61,7 @@ def flag(name: str, value: object) -> bool:
         return value
     if type(value).__name__ in ("bool_", "bool"):
         return bool(value)
-    raise ConvSpecError(f"{name}: expected True or False, got {value!r}.")
+    raise ConvSpecError(f"{name}: expected True or False, got {shown(value)}.")
 
 
 def is_sequence(value: object) -> bool:
@@ -80,8 +100,8 @@ def per_axis(name: str, value: object, rank: int, letters: str, *, minimum: int)
 def check_length(name: str, values: Sequence[object], rank: int, letters: str) -> None:
     if len(values) != rank:
         raise ShapeError(
-            f"{name}: {tuple(values)!r} has {len(values)} entries, but there are {rank} spatial "
-            f"axes ({letters}).\n  Give one entry per axis, or a scalar for all of them."
+            f"{name}: {shown(tuple(values))} has {len(values)} entries, but there are {rank} "
+            f"spatial axes ({letters}).\n  Give one entry per axis, or a scalar for all of them."
         )
 
 
@@ -96,7 +116,7 @@ def padding_entries(
     """
     values = entries("padding", value)
     if values is None:
-        if value == "causal" and rank > 1 and not transposed:
+        if isinstance(value, str) and value == "causal" and rank > 1 and not transposed:
             others = ", ".join(["'same'"] * (rank - 1))
             raise ShapeError(
                 f"padding: 'causal' alone is for rank 1, and this spec has rank {rank} "
@@ -113,7 +133,7 @@ def padding_entries(
 def _padding_entry(name: str, entry: object, e: int, transposed: bool) -> Pair | str:
     if isinstance(entry, str):
         if entry in NAMED:
-            return entry
+            return NAMED[NAMED.index(entry)]  # plain, where ``entry`` is a NumPy string
         if entry == "valid":
             return (0, 0)
         if entry == "causal":
@@ -124,21 +144,21 @@ def _padding_entry(name: str, entry: object, e: int, transposed: bool) -> Pair |
                     f"where e={e} is the kernel's extent and s the stride."
                 )
             return (e - 1, 0)
-        raise ShapeError(f"{name}: {entry!r} is none of {', '.join(WORDS)}.")
+        raise ShapeError(f"{name}: {shown(entry)} is none of {', '.join(WORDS)}.")
     pair = entries(name, entry)
     if pair is None:
         amount = integer(name, entry)
         return (amount, amount)
     if len(pair) != 2:
-        raise ShapeError(f"{name}: expected an int, a pair (lo, hi) or a name, got {entry!r}.")
+        raise ShapeError(f"{name}: expected an int, a pair (lo, hi) or a name, got {shown(entry)}.")
     return (integer(f"{name}, lo", pair[0]), integer(f"{name}, hi", pair[1]))
 
 
 def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     """``value``, which must be one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
-        raise ConvSpecError(f"{name}: {value!r} is none of {', '.join(choices)}.")
-    return value
+        raise ConvSpecError(f"{name}: {shown(value)} is none of {', '.join(choices)}.")
+    return choices[choices.index(value)]  # plain, where ``value`` is a NumPy string
 
 
 def cached(method: Callable[[Any], Any]) -> Any:

@@ -19,12 +19,13 @@ from .conventions import Convention
 from .errors import ConvSpecError, LayoutError, ShapeError, UnsupportedError
 from .geometry import extent
 from .layouts import (
-    FORMATS,
     check_data_layout,
     check_weight_layout,
     default_spatial,
+    is_format,
     reorder,
     spatial_letters,
+    standard_order,
 )
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ def fields(**given: Any) -> dict[str, Any]:
             raise ShapeError(f"{name}: {channels} channels do not divide into {groups} groups.")
     transposed = flag("transposed", given["transposed"])
 
-    layouts = _layouts(given, transposed)
-    letters = spatial_letters(layouts["layout"])
+    named = layouts(given, transposed)
+    letters = spatial_letters(named["layout"])
     rank = len(letters)
-    group_axis = _group_axis(given, layouts["weight_layout"], in_channels, groups, transposed)
+    group_axis = _group_axis(given, named["weight_layout"], in_channels, groups, transposed)
 
     kernel_size = per_axis("kernel_size", given["kernel_size"], rank, letters, minimum=1)
     stride = per_axis("stride", given["stride"], rank, letters, minimum=1)
@@ -80,7 +81,7 @@ def fields(**given: Any) -> dict[str, Any]:
         "padding_mode": padding_mode,
         "transposed": transposed,
         "output_padding": output_padding,
-        **layouts,
+        **named,
         "flip_kernel": flag("flip_kernel", given["flip_kernel"]),
         "group_axis": group_axis,
     }
@@ -100,25 +101,23 @@ def _check_output_padding(name: str, extra: int, transposed: bool, limit: int, n
         raise ShapeError(f"{name}: must be below max(stride, dilation) = {limit}, got {extra}.")
 
 
-def _layouts(given: Mapping[str, Any], transposed: bool) -> dict[str, str]:
+def layouts(given: Mapping[str, Any], transposed: bool) -> dict[str, str]:
     """``layout``, ``output_layout`` and ``weight_layout``, spelled out and in agreement."""
     data = {
-        name: given[name]
-        if given[name] in (None, *FORMATS)
-        else check_data_layout(name, given[name])
+        name: given[name] if is_format(given[name]) else check_data_layout(name, given[name])
         for name in ("layout", "output_layout")
     }
     weight = given["weight_layout"]
     if weight is not None:
         weight = check_weight_layout("weight_layout", weight)
     spelled = [
-        text
-        for text in (data["layout"], data["output_layout"], weight)
-        if text not in (None, *FORMATS)
+        text for text in (data["layout"], data["output_layout"], weight) if not is_format(text)
     ]
-    letters = spatial_letters(spelled[0]) if spelled else default_spatial(_rank(given))
+    letters = (
+        standard_order(spatial_letters(spelled[0])) if spelled else default_spatial(_rank(given))
+    )
     batch = "N"
-    if data["layout"] in (None, *FORMATS) and data["output_layout"] not in (None, *FORMATS):
+    if is_format(data["layout"]) and not is_format(data["output_layout"]):
         batch = "N" if "N" in data["output_layout"] else ""
 
     layout = _spell(data["layout"] or "channels_first", letters, batch)
@@ -209,17 +208,18 @@ def replaced(spec: ConvSpec, changes: Mapping[str, Any]) -> dict[str, Any]:
             arguments["weight_layout"] = None
         if spec.group_axis == ("I" if spec.transposed else "O") or "M" in spec.weight_layout:
             arguments["group_axis"] = None
-    return {**arguments, **changes}
+    return {**arguments, **changes, "layout": arguments["layout"]}
 
 
 def _follow_layout(spec: ConvSpec, arguments: dict[str, Any], layout: Any) -> None:
     """Let the output layout, the weight's letters and the order of the tuples follow ``layout``."""
     if spec.output_layout == spec.layout:
         arguments["output_layout"] = None
-    if layout in (None, *FORMATS):
+    if is_format(layout):
         batch = "N" if "N" in spec.layout else ""
-        arguments["layout"] = layout = _spell(layout or "channels_first", spec.spatial, batch)
+        arguments["layout"] = _spell(layout or "channels_first", spec.spatial, batch)
         return
+    arguments["layout"] = layout
     letters = spatial_letters(check_data_layout("layout", layout))
     if set(letters) == set(spec.spatial):
         for name in PER_AXIS:
@@ -236,10 +236,7 @@ def convention_changes(spec: ConvSpec, convention: Convention) -> dict[str, Any]
 
     Standard letters come in the order D, H, W that frameworks use; others keep their order.
     """
-    letters = spec.spatial
-    standard = default_spatial(spec.rank)
-    if set(letters) == set(standard):
-        letters = standard
+    letters = standard_order(spec.spatial)
     data = convention.data.replace("*", letters)
     if "N" not in spec.layout:
         data = data.replace("N", "")

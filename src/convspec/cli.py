@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import io
 import os
 import sys
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from .arguments import PADDING_MODES
 from .backend import Backend
 from .errors import ConvSpecError
 from .spec import ConvSpec
-from .tables import Column, Row, quiet, show
+from .tables import Column, Row, one_line, quiet, show
 
 PER_AXIS = ("kernel", "stride", "padding", "dilation", "output_padding")
 FORMATS = (None, "channels_first", "channels_last")
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # Read by TensorFlow alone, which logs pages while it loads; who has set it keeps it.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may not fit the encoding
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser()
     try:
         parsed = parser.parse_args(arguments)
@@ -60,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _backends(parsed: argparse.Namespace) -> int:
-    columns = [Column(name) for name in ("backend", "version", "devices", "ranks", "dtypes")]
+    columns = [
+        *(Column(name) for name in ("backend", "version", "devices", "ranks")),
+        Column("dtypes", wrap=True),
+    ]
     rows = []
     present = dispatch.installed()
     for name in sorted(dispatch.entry_points()):
@@ -86,38 +94,29 @@ def _install(name: str) -> str:
     return f"pip install 'convspec[{name}]'" if name in extras else f"pip install {name}"
 
 
-def one_line(error: BaseException) -> str:
-    """An error as the first line of its message."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
-
-
 # ---- convspec explain ----
 
 
 def _explain(parsed: argparse.Namespace) -> int:
     spec, shape = spec_of(parsed), _shape(parsed.input_shape)
-    if parsed.backend:
-        with quiet():
-            engine = dispatch.get_backend(parsed.backend)
-        print(spec.explain(shape, engine, parsed.dtype))
-        if parsed.code:
-            print("\n" + spec.code(engine, shape, parsed.dtype), end="")
-        return 0
     texts: list[list[str]] = []
-    for name in dispatch.installed():
+    for name in [parsed.backend] if parsed.backend else dispatch.installed():
         try:
             with quiet():
                 engine = dispatch.get_backend(name)
-        except Exception as error:
+        except Exception as error:  # whatever a broken installation raises
+            if parsed.backend and isinstance(error, ConvSpecError):
+                raise
             print(f"convspec explain: {one_line(error)}", file=sys.stderr)
             continue
         texts.append(_explained(spec, shape, engine, parsed))
+    if not texts:
+        return 1
     # What holds for all of them is said once.
-    shared = os.path.commonprefix(texts) if len(texts) > 1 else []
-    print("\n".join(shared))
-    for lines in texts:
-        print("\n" * bool(shared) + "\n".join(lines[len(shared) :]))
+    same = (len(set(lines)) == 1 for lines in zip(*texts, strict=False))
+    shared = sum(takewhile(bool, same)) if len(texts) > 1 else 0
+    blocks = [texts[0][:shared], *(lines[shared:] for lines in texts)]
+    print("\n\n".join("\n".join(block) for block in blocks if block))
     return 0
 
 
@@ -125,8 +124,8 @@ def _explained(
     spec: ConvSpec, shape: tuple[int, ...], engine: Backend, parsed: argparse.Namespace
 ) -> list[str]:
     lines = spec.explain(shape, engine, parsed.dtype).splitlines()
-    # Where a backend cannot, the explanation has said so.
-    if parsed.code and spec.supports(engine, shape, parsed.dtype):
+    # Where one backend of many cannot, the explanation has said so.
+    if parsed.code and (parsed.backend or spec.supports(engine, shape, parsed.dtype)):
         lines += ["", *spec.code(engine, shape, parsed.dtype).splitlines()]
     return lines
 
@@ -164,7 +163,7 @@ def spec_of(parsed: argparse.Namespace) -> ConvSpec:
 
 def _entry(text: str) -> Any:
     """``3`` -> 3; ``2,3`` -> (2, 3); ``1:2,0`` -> ((1, 2), 0); words as they are."""
-    parts = [_number(part) for part in text.split(",") if part]
+    parts = [_number(part) for part in text.removesuffix(",").split(",")]
     alone = len(parts) == 1 and not text.endswith(",") and not isinstance(parts[0], tuple)
     return parts[0] if alone else tuple(parts)
 
@@ -271,23 +270,38 @@ def _add_explain(commands: Any, plain: Any) -> None:
         "starts with a minus sign is written --padding=-1:0.",
         formatter_class=plain,
     )
-    command.add_argument("--in-channels", type=int, required=True, metavar="C")
-    command.add_argument("--out-channels", type=int, required=True, metavar="O")
-    command.add_argument("--kernel", required=True, metavar="SIZES")
-    command.add_argument("--input-shape", required=True, metavar="SHAPE", help="as in 1,3,32,32")
-    for name in ("stride", "dilation"):
-        command.add_argument(f"--{name}", default="1", metavar="SIZES")
-    command.add_argument("--padding", default="0", metavar="AMOUNTS")
-    command.add_argument("--padding-mode", default="zeros", choices=PADDING_MODES)
-    command.add_argument("--groups", type=int, default=1)
-    command.add_argument("--no-bias", action="store_true")
-    command.add_argument("--transposed", action="store_true")
-    command.add_argument("--output-padding", default="0", metavar="SIZES")
-    for name, letters in (("layout", "NCHW"), ("output-layout", "NHWC"), ("weight-layout", "HWIO")):
-        command.add_argument(f"--{name}", metavar="LETTERS", help=f"as in {letters}")
-    command.add_argument("--flip-kernel", action="store_true")
-    command.add_argument("--group-axis", choices=("O", "I"))
-    command.add_argument("--dtype", help="element type (float32)")
-    command.add_argument("--backend", metavar="NAME", help="one framework (all installed ones)")
-    command.add_argument("--code", action="store_true", help="also the snippet in its own words")
+    for name in ("in-channels", "out-channels"):
+        command.add_argument(f"--{name}", type=int, required=True, metavar="COUNT")
+    for name, text in (
+        ("kernel", "spatial size of the kernel"),
+        ("input-shape", "shape of the input in its layout, as in 1,3,32,32"),
+    ):
+        command.add_argument(f"--{name}", required=True, metavar="SIZES", help=text)
+    for name, default, metavar, text in (
+        ("stride", "1", "SIZES", "step between windows"),
+        ("padding", "0", "AMOUNTS", "positions added at both ends"),
+        ("dilation", "1", "SIZES", "step between kernel elements"),
+        ("output-padding", "0", "SIZES", "positions added at the end, transposed only"),
+    ):
+        text += f" ({default})"
+        command.add_argument(f"--{name}", default=default, metavar=metavar, help=text)
+    command.add_argument(
+        "--padding-mode", default="zeros", choices=PADDING_MODES, help="what padding reads (zeros)"
+    )
+    command.add_argument("--groups", type=int, default=1, metavar="COUNT", help="groups (1)")
+    command.add_argument("--no-bias", action="store_true", help="leave the bias out")
+    command.add_argument("--transposed", action="store_true", help="the transposed convolution")
+    for name, text in (
+        ("layout", "axes of the input, as in NCHW, or channels_first or channels_last"),
+        ("output-layout", "axes of the output (those of the input)"),
+        ("weight-layout", "axes of the weight, as in HWIO (OI and the spatial ones)"),
+    ):
+        command.add_argument(f"--{name}", metavar="LETTERS", help=text)
+    command.add_argument("--flip-kernel", action="store_true", help="reverse the kernel first")
+    command.add_argument("--group-axis", choices=("O", "I"), help="weight axis that has all groups")
+    command.add_argument("--dtype", metavar="NAME", help="element type (float32)")
+    command.add_argument("--backend", metavar="NAME", help="one framework (all that are installed)")
+    command.add_argument(
+        "--code", action="store_true", help="print the framework's own snippet too"
+    )
     command.set_defaults(run=_explain)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from . import weights
+from . import dtypes, weights
+from .arguments import shown
 from .backend import API_VERSION, Backend, Capabilities, Environment, Kernel
-from .dtypes import name_of
 from .errors import (
     BackendNotFoundError,
     ConvSpecError,
@@ -25,7 +25,7 @@ from .errors import (
     UnsupportedError,
 )
 from .layouts import check_data_layout, permutation
-from .problem import resolve
+from .problem import resolve, wanted_size
 from .weights import WeightOrder
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def get_backend(name: str) -> Backend:
         BackendNotFoundError: none is registered under the name, or the framework is missing.
     """
     points = entry_points()
-    if name not in points:
+    if not isinstance(name, str) or name not in points:
         known = ", ".join(sorted(points)) or "none"
-        raise BackendNotFoundError(f"backend: {name!r} is not registered; there are: {known}.")
+        raise BackendNotFoundError(f"backend: {shown(name)} is not registered; there are: {known}.")
     try:
         return _load(name)
-    except ImportError as error:
-        if isinstance(error, ConvSpecError):
-            raise
+    except ConvSpecError:
+        raise
+    except Exception as error:  # a broken installation raises anything: a missing .so, OSError
         raise BackendNotFoundError(
             f"backend: {name!r} could not be loaded: {error}.\n"
             f"  Install it, for example with: pip install 'convspec[{name}]'"
@@ -108,6 +108,29 @@ def owner(x: Any, name: str = "x") -> Backend:
     return found
 
 
+def held(x: Any, name: str) -> tuple[Backend, Any]:
+    """The array in ``x``, which may be a variable, and the backend whose array it is.
+
+    Raises:
+        BackendNotFoundError: no loaded framework owns ``x``, or what it holds.
+        UnsupportedError: it is no dense array, such as a sparse one.
+    """
+    backend = owner(x, name)
+    try:
+        array = backend.unwrap(x)
+    except Exception as error:
+        raise UnsupportedError(
+            f"{name}: a {type(x).__name__} is no plain array of {backend.name}: {_first(error)}"
+        ) from error
+    # A variable may hold another framework's array, as an nnx.Param a NumPy one.
+    return (backend, array) if type(array) is type(x) else held(array, name)
+
+
+def _first(error: Exception) -> str:
+    """What an error says, as far as a message has room for it."""
+    return f"{error}".strip().split("\n")[0][:100]
+
+
 def _find_owner(x: Any, name: str) -> Backend:
     for module in entry_points():
         if module in sys.modules:
@@ -128,7 +151,7 @@ def chosen(backend: str | Backend) -> Backend:
         return backend
     if isinstance(backend, str):
         return get_backend(backend)
-    raise BackendNotFoundError(f"backend: expected a name or a Backend, got {backend!r}.")
+    raise BackendNotFoundError(f"backend: expected a name or a Backend, got {shown(backend)}.")
 
 
 # ---- one call ----
@@ -144,8 +167,7 @@ def call(
     backend: str | Backend | None,
 ) -> Any:
     """Compute ``spec`` on arrays: see :meth:`ConvSpec.__call__`."""
-    own = owner(x)
-    x = own.unwrap(x)
+    own, x = held(x, "x")
     weight = _joined(own, weight, "weight", x)
     if bias is not None:
         bias = _joined(own, bias, "bias", x)
@@ -155,14 +177,17 @@ def call(
         if engine is not own and not engine.owns(x):
             return _elsewhere(own, engine, spec, x, weight, bias, output_size, out_dtype)
     shape, dtype, device = engine.describe(x)
+    if output_size is not None:  # canonical: True and 11.0 must not find what 1 and 11 gave
+        symbolic = any(type(size) is not int for size in shape)
+        output_size = wanted_size(spec, output_size, symbolic=symbolic)
     key = (
         spec,
         engine,
         shape,
         dtype,
         device,
-        engine.describe(weight)[:2],
-        None if bias is None else engine.describe(bias)[:2],
+        _beside(engine, weight, "weight", x, device),
+        None if bias is None else _beside(engine, bias, "bias", x, device),
         output_size,
         out_dtype,
         engine.traced(x),
@@ -173,6 +198,19 @@ def call(
         # Symbolic sizes and lists have no hash: the same, without the cache.
         kernel = _prepare(*key)
     return kernel(x, weight) if bias is None else kernel(x, weight, bias)
+
+
+def _beside(
+    engine: Backend, array: Any, name: str, x: Any, device: str
+) -> tuple[tuple[Any, ...], str]:
+    """Shape and dtype of a weight or bias, which lies where x does."""
+    shape, dtype, place = engine.describe(array)
+    # Of a tracer, the device is but a guess.
+    if place != device and not (engine.traced(x) or engine.traced(array)):
+        raise UnsupportedError(
+            f"{name}: is on {place}, but x is on {device}; move one of them to the other's device."
+        )
+    return shape, dtype
 
 
 def _prepare(
@@ -192,7 +230,7 @@ def _prepare(
     problem = resolve(spec, shape, output_size, backend.maximum if symbolic else None)
     weights.check_shape("weight", weight[0], spec)
     if bias is not None:
-        _check_bias(spec, bias[0])
+        weights.check_bias(bias[0], spec)
     for name, described in (("weight", weight), ("bias", bias)):
         if described is not None and described[1] != dtype:
             raise DTypeError(
@@ -201,35 +239,33 @@ def _prepare(
             )
     env = Environment(
         dtype=dtype,
-        out_dtype=dtype if out_dtype is None else name_of(out_dtype),
+        out_dtype=dtype if out_dtype is None else dtypes.name_of(out_dtype, "out_dtype"),
         device=device,
         bias=bias is not None,
         traced=traced,
     )
-    return backend.prepare(problem, env)
+    try:
+        return backend.prepare(problem, env)
+    except ConvSpecError:
+        raise
+    except Exception as error:
+        if not symbolic:
+            raise
+        unknown = [c for c, n in zip(spec.layout, shape, strict=True) if type(n) is not int]
+        raise UnsupportedError(
+            f"x: {backend.name} cannot do this with unknown sizes on the axes {''.join(unknown)}.\n"
+            f"  {_first(error)}\n  Make the spatial ones known."
+        ) from error
 
 
 _kernel = lru_cache(maxsize=4096)(_prepare)
-
-
-def _check_bias(spec: ConvSpec, shape: tuple[Any, ...]) -> None:
-    if not spec.bias:
-        raise ShapeError(
-            "bias: the spec says bias=False, but the call has one; drop it, or use "
-            "spec.replace(bias=True)."
-        )
-    if shape != (spec.out_channels,):
-        raise ShapeError(
-            f"bias: has shape {shape}, expected ({spec.out_channels},): one per output channel."
-        )
 
 
 def _joined(own: Backend, array: Any, name: str, x: Any) -> Any:
     """A weight or bias as an array of x's framework; only NumPy arrays are handed over."""
     if array is None:
         raise ShapeError(f"{name}: expected an array, got None.")
-    theirs = owner(array, name)
-    array = theirs.unwrap(array)
+    theirs, array = held(array, name)
     if theirs is own:
         return array
     if theirs.name == "numpy":
@@ -237,7 +273,8 @@ def _joined(own: Backend, array: Any, name: str, x: Any) -> Any:
         given = theirs.describe(array)[1]
         if given != dtype:
             raise DTypeError(f"{name}: is {given}, but x is {dtype}; convert one of them.")
-        return own.from_foreign(array, like=x)
+        dtypes.check("x", dtype)
+        return _handed(theirs, own, array, name, like=x)
     raise DTypeError(
         f"{name}: is an array of {theirs.name}, but x is one of {own.name}; arrays of one call "
         f"belong to one framework.\n"
@@ -270,14 +307,35 @@ def _elsewhere(
     for name, dtype in described.items():
         if dtype != described["x"]:
             raise DTypeError(f"{name}: is {dtype}, but x is {described['x']}; convert one of them.")
-    moved = [engine.from_foreign(array) for array in arrays.values()]
-    for (name, dtype), array in zip(described.items(), moved, strict=True):
-        if engine.describe(array)[1] != dtype:
-            raise UnsupportedError(
-                f"{name}: {dtype} does not survive the way from {own.name} to {engine.name}."
-            )
+    dtypes.check("x", described["x"])
+    moved = [_handed(own, engine, array, name) for name, array in arrays.items()]
     y = spec(*moved, output_size=output_size, out_dtype=out_dtype, backend=engine)
-    return own.from_foreign(y, like=x)
+    return _handed(engine, own, y, "out_dtype", like=x)
+
+
+def _handed(own: Backend, target: Backend, array: Any, name: str, like: Any = None) -> Any:
+    """``array`` handed over to another backend, by DLPack or else by NumPy, its type unchanged."""
+    dtype = own.describe(array)[1]
+    moved = _moved(own, target, array, name, like)
+    if target.describe(moved)[1] != dtype:
+        raise UnsupportedError(
+            f"{name}: {dtype} does not survive the way from {own.name} to {target.name}."
+        )
+    return moved
+
+
+def _moved(own: Backend, target: Backend, array: Any, name: str, like: Any = None) -> Any:
+    try:
+        return target.from_foreign(array, like=like)
+    except Exception:  # whatever the frameworks raise at types or strides that DLPack lacks
+        try:
+            return target.from_foreign(own.to_numpy(array), like=like)
+        except Exception as error:
+            _, dtype, device = own.describe(array)
+            raise UnsupportedError(
+                f"{name}: {dtype} on {device} cannot be handed from {own.name} to {target.name}: "
+                f"{_first(error)}"
+            ) from error
 
 
 # ---- moving data ----
@@ -290,8 +348,8 @@ def to_framework(array: Any, name: str) -> Any:
         BackendNotFoundError: the framework is not installed, or nothing owns the array.
         UnsupportedError: gradients or a trace would be lost.
     """
-    own, target = owner(array, "array"), get_backend(name)
-    array = own.unwrap(array)
+    target = get_backend(name)
+    own, array = held(array, "array")
     if own is target:
         return array
     if own.differentiable(array) or own.traced(array):
@@ -299,7 +357,7 @@ def to_framework(array: Any, name: str) -> Any:
             f"array: takes part in {own.name}'s gradients or tracing, which would be lost; "
             f"detach it first."
         )
-    return target.from_foreign(array)
+    return _moved(own, target, array, "array")
 
 
 def convert_layout(x: Any, source: str, target: str) -> Any:
@@ -316,8 +374,7 @@ def convert_layout(x: Any, source: str, target: str) -> Any:
         LayoutError: malformed layouts, other letters, or another number of axes.
     """
     axes = permutation(check_data_layout("source", source), check_data_layout("target", target))
-    backend = owner(x)
-    x = backend.unwrap(x)
+    backend, x = held(x, "x")
     shape = backend.describe(x)[0]
     if len(shape) != len(source):
         raise LayoutError(
@@ -330,8 +387,7 @@ def convert_layout(x: Any, source: str, target: str) -> Any:
 def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
     """A weight of ``spec`` in the order of ``target``: see :meth:`ConvSpec.convert_weight`."""
     weights.check_same(spec, target)
-    backend = owner(weight, "weight")
-    weight = backend.unwrap(weight)
+    backend, weight = held(weight, "weight")
     shape = tuple(backend.describe(weight)[0])
     weights.check_shape("weight", shape, spec)
     operations: dict[str, Callable[..., Any]] = {

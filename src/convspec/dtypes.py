@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import shown
 from .errors import DTypeError
 
 HALF = ("float16", "bfloat16")
@@ -15,7 +16,17 @@ INTEGER = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint
 ALL = HALF + FLOAT + COMPLEX + INTEGER
 
 
-def name_of(dtype: Any) -> str:
+def check(argument: str, dtype: str) -> None:
+    """``dtype`` is one that convolutions have.
+
+    Raises:
+        DTypeError: it is not.
+    """
+    if dtype not in ALL:
+        raise DTypeError(f"{argument}: {dtype} is none of {', '.join(ALL)}.")
+
+
+def name_of(dtype: Any, argument: str = "dtype") -> str:
     """The name of an element type given as a name, a NumPy dtype or a framework's own.
 
     Raises:
@@ -28,12 +39,11 @@ def name_of(dtype: Any) -> str:
     else:
         try:
             text = np.dtype(dtype).name
-        except TypeError:  # a framework's own object, such as one that prints as module.float32
+        except (TypeError, ValueError):  # a framework's own, which prints as module.float32
             text = str(dtype)
-    text = text.rsplit(".", 1)[-1]
-    if text not in ALL:
-        raise DTypeError(f"dtype: {text!r} is none of {', '.join(ALL)}.")
-    return text
+    name = text.rsplit(".", 1)[-1]
+    check(argument, name if name in ALL else shown(dtype))
+    return name
 
 
 def _kind(name: str) -> int:

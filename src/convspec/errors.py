@@ -16,6 +16,10 @@ from __future__ import annotations
 class ConvSpecError(ValueError):
     """Base of all errors of this library."""
 
+    # While it traces, TensorFlow raises an error anew with a longer message, as the same type only
+    # if that is built like this, else as its own.
+    __init__ = Exception.__init__
+
 
 class LayoutError(ConvSpecError):
     """An axis order is malformed, or does not fit the array or the other orders."""

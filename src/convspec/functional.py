@@ -6,17 +6,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from . import dispatch
+from . import canonical, dispatch
+from .arguments import integer, one_of
 from .backend import Backend
-from .canonical import default_weight_layout
-from .errors import LayoutError
-from .layouts import (
-    FORMATS,
-    check_data_layout,
-    check_weight_layout,
-    default_spatial,
-    spatial_letters,
-)
+from .errors import LayoutError, ShapeError
+from .layouts import spatial_letters
 from .spec import ConvSpec
 
 Array = TypeVar("Array")
@@ -118,51 +112,56 @@ def conv_transpose(
 
 
 def _spec_of(weight: Any, transposed: bool, given: dict[str, Any]) -> ConvSpec:
-    backend = dispatch.owner(weight, "weight")
-    shape = tuple(backend.describe(backend.unwrap(weight))[0])
-    hashable = {k: _hashable(v) for k, v in given.items()}
-    return _cached_spec(shape, transposed, tuple(hashable.items()))
+    backend, weight = dispatch.held(weight, "weight")
+    shape = tuple(backend.describe(weight)[0])
+    items = tuple((name, _hashable(value)) for name, value in given.items())
+    try:
+        return _cached_spec(shape, transposed, items, _types(items))
+    except TypeError:  # a value without a hash: an array is fine, the rest has its message
+        return _new_spec(shape, transposed, items)
 
 
 def _hashable(value: Any) -> Any:
     return tuple(map(_hashable, value)) if isinstance(value, list) else value
 
 
+def _types(value: Any) -> Any:
+    return tuple(map(_types, value)) if isinstance(value, tuple) else type(value)
+
+
 @lru_cache(maxsize=1024)
-def _cached_spec(
-    shape: tuple[int, ...], transposed: bool, given: tuple[tuple[str, Any], ...]
+def _cached_spec(shape: Any, transposed: bool, given: Any, types: Any) -> ConvSpec:
+    """``types`` keep True and 1.0, which equal 1, from finding what 1 gave."""
+    return _new_spec(shape, transposed, given)
+
+
+def _new_spec(
+    shape: tuple[Any, ...], transposed: bool, given: tuple[tuple[str, Any], ...]
 ) -> ConvSpec:
-    arguments = dict(given)
-    groups = arguments["groups"]
-    layout = arguments["weight_layout"]
-    if layout is None:
-        letters = default_spatial(max(len(shape) - 2, 1))
-        for name in ("layout", "output_layout"):
-            if arguments[name] not in (None, *FORMATS):
-                letters = spatial_letters(check_data_layout(name, arguments[name]))
-                break
-        layout = default_weight_layout(transposed, letters)
-    check_weight_layout("weight_layout", layout)
+    unknown = [i for i, size in enumerate(shape) if type(size) is not int]
+    if unknown:
+        raise ShapeError(
+            f"weight: the size of axis {unknown[0]} is unknown while tracing, and the channels and "
+            f"the kernel size are read off it.\n  Make it known, or call a ConvSpec."
+        )
+    arguments: dict[str, Any] = {**dict(given), "kernel_size": (1,) * max(len(shape) - 2, 1)}
+    layouts = canonical.layouts(arguments, transposed)
+    layout = layouts["weight_layout"]
     if len(shape) != len(layout):
         raise LayoutError(
             f"weight: has {len(shape)} axes, but weight_layout {layout!r} names {len(layout)}.\n"
             f"  weight: shape {shape}"
         )
-    sizes = dict(zip(layout, shape, strict=True))
-    axis = arguments["group_axis"] or ("I" if transposed or "M" in layout else "O")
-    out_axis = "M" if "M" in layout else "O"
-    letters = spatial_letters(layout)
-    for name in ("layout", "output_layout"):  # tuples follow the data's order
-        if arguments[name] not in (None, *FORMATS):
-            data = spatial_letters(check_data_layout(name, arguments[name]))
-            # Where they disagree, the constructor says so.
-            letters = data if set(data) == set(letters) else letters
-            break
+    sizes = dict(zip(layout.replace("M", "O"), shape, strict=True))
+    groups = integer("groups", arguments["groups"], minimum=1)
+    axis = arguments["group_axis"]
+    if axis is None:
+        axis = "I" if transposed or "M" in layout else "O"
+    one_of("group_axis", axis, ("O", "I"))
     arguments.update(
         in_channels=sizes["I"] * (groups if axis == "O" else 1),
-        out_channels=sizes[out_axis] * (groups if axis == "I" else 1),
-        kernel_size=tuple(sizes[letter] for letter in letters),
-        weight_layout=layout,
+        out_channels=sizes["O"] * (groups if axis == "I" else 1),
+        kernel_size=tuple(sizes[letter] for letter in spatial_letters(layouts["layout"])),
         transposed=transposed,
     )
     return ConvSpec(**arguments)

@@ -42,3 +42,8 @@ def forward_size(n: Size, e: Size, s: Size, padding: Pair) -> Size:
 def transposed_size(n: Size, e: Size, s: Size, padding: Pair, output_padding: Size) -> Size:
     """(n-1)*s - lo - hi + e + output_padding (torch.nn.ConvTranspose3d)."""
     return (n - 1) * s - padding[0] - padding[1] + e + output_padding
+
+
+def differs(size: Size, expected: int) -> bool:
+    """Whether a size is another one; a symbolic one whose framework cannot tell yet is not."""
+    return size != expected if type(size) is int else (size == expected) is False

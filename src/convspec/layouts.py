@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from .arguments import shown
 from .errors import LayoutError
 
 T = TypeVar("T")
@@ -20,6 +21,11 @@ DEFAULT_SPATIAL = "UVXYZABEFGJKLPQRSTDHW"
 FORMATS = ("channels_first", "channels_last")
 
 
+def is_format(layout: object) -> bool:
+    """Whether ``layout`` is left out or one of the names, so that letters are still to be found."""
+    return layout is None or (isinstance(layout, str) and layout in FORMATS)
+
+
 def default_spatial(rank: int) -> str:
     """Spatial letters of a rank: ``W``, ``HW``, ``DHW``, ``TDHW``, ..."""
     if not 1 <= rank <= len(DEFAULT_SPATIAL):
@@ -27,6 +33,12 @@ def default_spatial(rank: int) -> str:
             f"layout: there are default letters for rank 1 to {len(DEFAULT_SPATIAL)}, not {rank}."
         )
     return DEFAULT_SPATIAL[-rank:]
+
+
+def standard_order(letters: str) -> str:
+    """The usual letters of a rank in their usual order; others in the order they come in."""
+    usual = DEFAULT_SPATIAL[-len(letters) :]
+    return usual if set(usual) == set(letters) else letters
 
 
 def spatial_letters(layout: str) -> str:
@@ -73,16 +85,17 @@ def check_weight_layout(name: str, layout: object) -> str:
 def _check_letters(name: str, layout: object) -> str:
     if not isinstance(layout, str):
         raise LayoutError(
-            f"{name}: expected a string of axis letters such as 'NCHW', got {layout!r}."
+            f"{name}: expected a string of axis letters such as 'NCHW', got {shown(layout)}."
         )
+    layout = "".join(layout)  # plain, where it is a NumPy string
     for letter in layout:
         if not ("A" <= letter <= "Z"):
             raise LayoutError(
-                f"{name}: {letter!r} in {layout!r} is no axis letter; use capitals A to Z."
+                f"{name}: {letter!r} in {shown(layout)} is no axis letter; use capitals A to Z."
             )
         if layout.count(letter) > 1:
             raise LayoutError(
-                f"{name}: {letter!r} stands twice in {layout!r}; name each axis once."
+                f"{name}: {letter!r} stands twice in {shown(layout)}; name each axis once."
             )
     return layout
 
@@ -112,4 +125,4 @@ def reorder(values: Sequence[T], source: str, target: str) -> tuple[T, ...]:
 
 def sized(layout: str, shape: Sequence[object]) -> str:
     """A shape with its letters, for messages: ``N=2, C=3, H=8, W=8``."""
-    return ", ".join(f"{letter}={size}" for letter, size in zip(layout, shape, strict=True))
+    return ", ".join(f"{letter}={shown(size)}" for letter, size in zip(layout, shape, strict=True))

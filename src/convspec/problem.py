@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from . import geometry
-from .arguments import check_length, entries, integer
+from .arguments import LARGEST_SIZE, check_length, entries, integer, shown
 from .errors import LayoutError, ShapeError, UnsupportedError
 from .geometry import Maximum, Pair, Size
 from .layouts import reorder, sized
@@ -74,7 +74,7 @@ class Problem:
 
 
 def resolve(
-    spec: ConvSpec, input_shape: Sizes, output_size: Any, maximum: Maximum | None = None
+    spec: ConvSpec, input_shape: Any, output_size: Any, maximum: Maximum | None = None
 ) -> Problem:
     """The problem of ``spec`` on an input of ``input_shape`` (in ``layout``).
 
@@ -85,35 +85,72 @@ def resolve(
         LayoutError: the number of axes is not that of ``layout``.
         ShapeError: sizes that do not fit the spec, or that give an output below 1.
     """
+    wanted = wanted_size(spec, output_size, symbolic=maximum is not None)
     if maximum is not None:
-        return _resolve(spec, input_shape, output_size, maximum)
-    shape = tuple(
-        size if type(size) is int else integer("input_shape", size) for size in input_shape
+        return _resolve(spec, input_shape, wanted, maximum)
+    return _resolve_plain(spec, _plain_shape(spec, input_shape), wanted)
+
+
+def _plain_shape(spec: ConvSpec, input_shape: Any) -> tuple[int, ...]:
+    """``input_shape`` as plain integers; whether they fit is another question."""
+    sizes = entries("input_shape", input_shape)
+    if sizes is None:
+        raise ShapeError(
+            f"input_shape: expected one size for each letter of layout {spec.layout!r}, got "
+            f"{shown(input_shape)}."
+        )
+    return tuple(
+        size if type(size) is int else integer(f"input_shape[{i}]", size, maximum=LARGEST_SIZE)
+        for i, size in enumerate(sizes)
     )
-    if output_size is not None:
-        wanted = entries("output_size", output_size)
-        output_size = output_size if wanted is None else tuple(wanted)
-    try:
-        return _resolve_plain(spec, shape, output_size)
-    except TypeError:  # an unhashable output_size: say what is wrong with it
-        return _resolve(spec, shape, output_size, builtins.max)
+
+
+def wanted_size(
+    spec: ConvSpec, output_size: Any, *, symbolic: bool = False
+) -> tuple[Any, ...] | None:
+    """``output_size`` as one size for each spatial axis, or None where it was not given.
+
+    Where the input's sizes are ``symbolic``, a framework's own may be among them.
+
+    Raises:
+        ShapeError: a forward spec, one with ``output_padding``, a wrong length, or no integers.
+    """
+    if output_size is None:
+        return None
+    if not spec.transposed:
+        raise ShapeError(
+            f"output_size: only a transposed convolution takes one, got {shown(output_size)}."
+        )
+    if any(spec.output_padding):
+        raise ShapeError(
+            f"output_size: cannot be combined with output_padding={spec.output_padding}; "
+            f"give one of them."
+        )
+    values = entries("output_size", output_size)
+    if values is None:
+        values = [output_size] * spec.rank
+    check_length("output_size", values, spec.rank, spec.spatial)
+    return tuple(
+        value
+        if symbolic and type(value).__module__ not in ("builtins", "numpy")
+        else integer(f"output_size[{i}] (axis {spec.spatial[i]})", value, maximum=LARGEST_SIZE)
+        for i, value in enumerate(values)
+    )
 
 
 @lru_cache(maxsize=4096)
-def _resolve_plain(spec: ConvSpec, input_shape: Sizes, output_size: Any) -> Problem:
-    return _resolve(spec, input_shape, output_size, builtins.max)
+def _resolve_plain(spec: ConvSpec, input_shape: Sizes, wanted: tuple[Any, ...] | None) -> Problem:
+    return _resolve(spec, input_shape, wanted, builtins.max)
 
 
-def _resolve(spec: ConvSpec, input_shape: Sizes, output_size: Any, maximum: Maximum) -> Problem:
+def _resolve(
+    spec: ConvSpec, input_shape: Sizes, wanted: tuple[Any, ...] | None, maximum: Maximum
+) -> Problem:
     _check_input(spec, input_shape)
     sizes: Sizes = reorder(input_shape, spec.layout, spec.spatial)
     if spec.transposed:
-        amounts = _transposed_amounts(spec, sizes, _wanted(spec, output_size, maximum), maximum)
+        amounts = _transposed_amounts(spec, sizes, wanted or (None,) * spec.rank, maximum)
     else:
-        if output_size is not None:
-            raise ShapeError(
-                f"output_size: only a transposed convolution takes one, got {output_size!r}."
-            )
         amounts = _forward_amounts(spec, sizes, maximum)
     padding, output_padding, out = amounts
     named: dict[str, Size] = dict(zip(spec.spatial, out, strict=True))
@@ -148,20 +185,18 @@ def _check_input(spec: ConvSpec, shape: Sizes) -> None:
     if len(shape) != len(spec.layout):
         raise LayoutError(
             f"x: has {len(shape)} axes, but layout {spec.layout!r} names {len(spec.layout)}.\n"
-            f"  x: shape {shape}"
+            f"  x: shape {shown(shape)}"
         )
     for letter, size in zip(spec.layout, shape, strict=True):
-        if type(size) is not int:
-            continue
-        if letter == "C" and size != spec.in_channels:
+        if letter == "C" and geometry.differs(size, spec.in_channels):
             raise ShapeError(
-                f"x: has {size} channels on axis {spec.layout.index('C')} (C), but the spec has "
-                f"in_channels={spec.in_channels}.\n  x: {sized(spec.layout, shape)}\n"
+                f"x: has {shown(size)} channels on axis {spec.layout.index('C')} (C), but the spec "
+                f"has in_channels={spec.in_channels}.\n  x: {sized(spec.layout, shape)}\n"
                 f"  Groups are never inferred; check layout={spec.layout!r} or pass groups=."
             )
-        if size < (0 if letter == "N" else 1):
+        if type(size) is int and size < (0 if letter == "N" else 1):
             raise ShapeError(
-                f"x: axis {letter} has size {size}; only the batch may be empty.\n"
+                f"x: axis {letter} has size {shown(size)}; only the batch may be empty.\n"
                 f"  x: {sized(spec.layout, shape)}"
             )
 
@@ -201,27 +236,6 @@ def _check_reach(mode: str, letter: str, n: Size, pair: Pair) -> None:
             f"padding: {mode!r} on axis {letter} (size {n}) reaches at most {limit} positions, "
             f"got {pair}.\n  Pad less, or use padding_mode='replicate' or 'zeros'."
         )
-
-
-def _wanted(spec: ConvSpec, output_size: Any, maximum: Maximum) -> tuple[Any, ...]:
-    """``output_size`` for each axis, None where it was not given."""
-    if output_size is None:
-        return (None,) * spec.rank
-    if any(spec.output_padding):
-        raise ShapeError(
-            f"output_size: cannot be combined with output_padding={spec.output_padding}; "
-            f"give one of them."
-        )
-    values = entries("output_size", output_size)
-    if values is None:
-        values = [output_size] * spec.rank
-    check_length("output_size", values, spec.rank, spec.spatial)
-    if maximum is not builtins.max:  # symbolic sizes are taken as they come
-        return tuple(values)
-    return tuple(
-        integer(f"output_size[{i}] (axis {spec.spatial[i]})", value)
-        for i, value in enumerate(values)
-    )
 
 
 def _transposed_amounts(
@@ -274,7 +288,7 @@ def smallest_shape(spec: ConvSpec) -> tuple[int, ...]:
     return tuple(sizes[letter] for letter in spec.layout)
 
 
-def adjoint_arguments(spec: ConvSpec, input_shape: tuple[int, ...]) -> dict[str, Any]:
+def adjoint_arguments(spec: ConvSpec, input_shape: Sequence[int]) -> dict[str, Any]:
     """Constructor arguments of :meth:`ConvSpec.adjoint`."""
     if spec.padding_mode != "zeros":
         raise UnsupportedError(

@@ -27,7 +27,7 @@ def supports(
 ) -> Support:
     """See :meth:`ConvSpec.supports`."""
     engine = dispatch.chosen(backend)
-    shape = smallest_shape(spec) if input_shape is None else tuple(input_shape)
+    shape = smallest_shape(spec) if input_shape is None else input_shape
     try:
         problem = resolve(spec, shape, output_size)
         env = environment(dtype)
@@ -42,9 +42,7 @@ def environment(dtype: Any, *, bias: bool = False) -> Environment:
     return Environment(dtype=name, out_dtype=name, bias=bias)
 
 
-def explain(
-    spec: ConvSpec, input_shape: tuple[int, ...], backend: str | Backend, dtype: Any
-) -> str:
+def explain(spec: ConvSpec, input_shape: Sequence[int], backend: str | Backend, dtype: Any) -> str:
     """See :meth:`ConvSpec.explain`."""
     engine = dispatch.chosen(backend)
     problem = resolve(spec, input_shape, None)
@@ -133,7 +131,7 @@ def code(
     engine = dispatch.chosen(backend)
     if not isinstance(engine, PlanBackend):
         raise UnsupportedError(f"backend: {engine.name} does not tell its calls as source code.")
-    shape = smallest_shape(spec) if input_shape is None else tuple(input_shape)
+    shape = smallest_shape(spec) if input_shape is None else input_shape
     problem = resolve(spec, shape, None)
     lowered = engine.plan(problem, environment(dtype, bias=spec.bias))
     letters = {"x": spec.layout, "weight": spec.weight_layout, "bias": "O"}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dtypes
+from . import dtypes, weights
 from .problem import Problem, resolve
 
 if TYPE_CHECKING:
@@ -43,10 +43,19 @@ def reference(
 
     Returns:
         The output in ``spec.output_layout``.
+
+    Raises:
+        ConvSpecError: as a call of the spec.
     """
     x, weight = np.asarray(x), np.asarray(weight)
     problem = resolve(spec, x.shape, output_size)
-    out = np.dtype(x.dtype if out_dtype is None else _numpy_dtype(dtypes.name_of(out_dtype)))
+    weights.check_shape("weight", weight.shape, spec)
+    if bias is not None:
+        weights.check_bias(np.shape(bias), spec)
+    dtypes.check("x", x.dtype.name)
+    out = np.dtype(
+        x.dtype if out_dtype is None else _numpy_dtype(dtypes.name_of(out_dtype, "out_dtype"))
+    )
     dtypes.check_out(x.dtype.name, out.name)
     wide = np.dtype(_wide(dtypes.accumulator(x.dtype.name, out.name)))
     with np.errstate(over="ignore", invalid="ignore"):  # integers wrap, inf - inf is nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .arguments import shown
 from .canonical import default_weight_layout
 from .errors import ConvSpecError
 
@@ -60,10 +61,10 @@ def arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ConvSpecError(f"from_dict: expected a mapping, got {type(values).__name__}.")
     version = values.get("format_version")
-    major = str(version).split(".")[0]
-    if not major.isdigit():
+    major = (version if isinstance(version, str) else shown(version)).split(".")[0]
+    if not major.isdecimal():
         raise ConvSpecError(
-            f"from_dict: 'format_version' should be like {FORMAT_VERSION!r}, got {version!r}."
+            f"from_dict: 'format_version' should be like {FORMAT_VERSION!r}, got {shown(version)}."
         )
     if int(major) > int(FORMAT_VERSION.split(".")[0]):
         raise ConvSpecError(

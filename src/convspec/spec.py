@@ -8,9 +8,10 @@ from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import canonical, dispatch, problem, reading, serial, weights
-from .arguments import Padding
+from .arguments import Padding, shown
 from .backend import Support
 from .conventions import get_convention
+from .errors import ConvSpecError
 from .geometry import extent
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class ConvSpec:
             LayoutError: the number of axes is not that of ``layout``.
             ShapeError: sizes that do not fit the spec, or an output below 1.
         """
-        return problem.resolve(self, tuple(input_shape), output_size).output_shape
+        return problem.resolve(self, input_shape, output_size).output_shape
 
     def flops(self, input_shape: Sequence[int]) -> int:
         """Floating-point operations of one call, a multiply-add counted as two.
@@ -212,7 +213,7 @@ class ConvSpec:
         2*k*I/groups for each output element, k the kernel's spatial volume; transposed,
         2*k*O/groups for each input element. Padding is counted, the bias is not.
         """
-        resolved = problem.resolve(self, tuple(input_shape), None)
+        resolved = problem.resolve(self, input_shape, None)
         k = prod(self.kernel_size)
         if self.transposed:
             return prod(resolved.input_shape) * 2 * k * self.out_channels // self.groups
@@ -227,7 +228,7 @@ class ConvSpec:
         Raises:
             UnsupportedError: a padding mode other than zeros, whose adjoint is no convolution.
         """
-        return ConvSpec(**problem.adjoint_arguments(self, tuple(input_shape)))
+        return ConvSpec(**problem.adjoint_arguments(self, input_shape))
 
     # ---- other orders ----
 
@@ -254,13 +255,13 @@ class ConvSpec:
         Raises:
             ShapeError: ``weight`` has another shape, or ``to`` other channels, groups or kernel.
         """
-        target = self.in_convention(to) if isinstance(to, str) else to
+        target = self.in_convention(to) if isinstance(to, str) else _checked("to", to)
         converted: Array = dispatch.convert_weight(self, target, weight)
         return converted
 
     def diff(self, other: ConvSpec) -> list[str]:
         """How ``other`` differs from this spec, in words; empty when they are the same."""
-        return reading.differences(self, other)
+        return reading.differences(self, _checked("other", other))
 
     # ---- computing ----
 
@@ -322,7 +323,7 @@ class ConvSpec:
         self, input_shape: Sequence[int], backend: str | Backend = "numpy", dtype: Any = None
     ) -> str:
         """What a call will do, as text: padding, shapes, permutes, path and native calls."""
-        return reading.explain(self, tuple(input_shape), backend, dtype)
+        return reading.explain(self, input_shape, backend, dtype)
 
     def code(
         self,
@@ -340,3 +341,9 @@ class ConvSpec:
             dtype: element type, default float32.
         """
         return reading.code(self, backend, input_shape, dtype)
+
+
+def _checked(name: str, value: object) -> ConvSpec:
+    if not isinstance(value, ConvSpec):
+        raise ConvSpecError(f"{name}: expected a ConvSpec, got {shown(value)}.")
+    return value

@@ -13,10 +13,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, and whether the cells under it are numbers, which stand on the right."""
+    """A heading, and how the cells under it stand.
+
+    Attributes:
+        number: cells stand on the right.
+        wrap: cells may be broken into lines on a narrow terminal.
+    """
 
     heading: str
     number: bool = False
+    wrap: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,32 +42,60 @@ class Row:
 
 
 def show(columns: Sequence[Column], rows: Sequence[Row], title: str = "") -> None:
-    """Write a table to stdout: boxed on a terminal, plain columns elsewhere or without rich."""
+    """Write a table to stdout.
+
+    On a terminal it is boxed, or in groups under one another where that is too wide; elsewhere,
+    or without rich, it is plain columns, one line a row.
+    """
     console = _console(stderr=False)
     if console is None:
         print(plain(columns, rows), flush=True)
+        return
+    table = _boxed(columns, rows, title)
+    if console.measure(table, options=console.options.update(width=1000)).minimum <= console.width:
+        console.print(table)
     else:
-        console.print(_boxed(columns, rows, title))
+        print(grouped(columns, rows), flush=True)
 
 
 def plain(columns: Sequence[Column], rows: Sequence[Row]) -> str:
-    """A table as aligned text, two spaces between columns, a blank line between groups."""
-    lines = [tuple(column.heading for column in columns), *(row.cells for row in rows)]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if column.number else cell.ljust(width)
-            for cell, width, column in zip(cells, widths, columns, strict=True)
-        ]
-        return "  ".join(padded).rstrip()
-
-    text = [line(lines[0]), "  ".join("-" * width for width in widths)]
+    """A table as aligned text, one line a row, and a blank line between groups."""
+    widths = _widths(columns, [row.cells for row in rows])
+    rule = "  ".join("-" * width for width in widths).rstrip()
+    text = [_line(columns, widths, [column.heading for column in columns]), rule]
     for i, row in enumerate(rows):
         if row.first and i:
             text.append("")
-        text.append(line(row.cells))
+        text.append(_line(columns, widths, row.cells))
     return "\n".join(text)
+
+
+def grouped(columns: Sequence[Column], rows: Sequence[Row]) -> str:
+    """The same for a narrow terminal: what the first column says stands above each group."""
+    rest = columns[1:]
+    widths = _widths(rest, [row.cells[1:] for row in rows])
+    text = [_line(rest, widths, [column.heading for column in rest], " ")]
+    for row in rows:
+        if row.first:
+            text += ["", row.cells[0]]
+        text.append(_line(rest, widths, row.cells[1:], " "))
+    return "\n".join(text)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The width of each column; the last one runs on freely under its heading."""
+    lines = [[column.heading for column in columns], *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return [*widths[:-1], len(columns[-1].heading)]
+
+
+def _line(
+    columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str], gap: str = "  "
+) -> str:
+    return gap.join(
+        cell.rjust(width) if column.number else cell.ljust(width)
+        for cell, width, column in zip(cells, widths, columns, strict=True)
+    ).rstrip()
 
 
 def _boxed(columns: Sequence[Column], rows: Sequence[Row], title: str) -> Any:
@@ -71,13 +105,20 @@ def _boxed(columns: Sequence[Column], rows: Sequence[Row], title: str) -> Any:
     styles = {"bad": "bold red", "dim": "dim"}
     table = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column.heading, justify="right" if column.number else "left")
+        justify: Any = "right" if column.number else "left"
+        table.add_column(column.heading, justify=justify, no_wrap=not column.wrap)
     for i, row in enumerate(rows):
         if row.first and i:
             table.add_section()
         # Text, not str: a cell such as "convspec[torch]" is no markup.
         table.add_row(*map(Text, row.cells), style=styles.get(row.style))
     return table
+
+
+def one_line(error: BaseException) -> str:
+    """An error as the first line of its message."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
 
 
 def _console(*, stderr: bool) -> Any:

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from .errors import LayoutError, ShapeError
+from .geometry import differs
 from .layouts import permutation, reorder
 
 if TYPE_CHECKING:
@@ -116,6 +117,11 @@ def check_same(source: ConvSpec, target: ConvSpec) -> None:
             )
 
 
+def fits(given: tuple[Any, ...], expected: tuple[int, ...]) -> bool:
+    """Whether an array has this shape, as far as its sizes tell."""
+    return len(given) == len(expected) and not any(map(differs, given, expected))
+
+
 def check_shape(name: str, given: tuple[Any, ...], spec: ConvSpec) -> None:
     """``given`` is the weight's shape.
 
@@ -123,19 +129,37 @@ def check_shape(name: str, given: tuple[Any, ...], spec: ConvSpec) -> None:
         ShapeError: it is not; the message names the axes.
     """
     expected = spec.weight_shape
-    if given == expected:
+    if fits(given, expected):
         return
     if len(given) != len(expected):
         detail = (
             f"has {len(given)} axes, but weight_layout {spec.weight_layout!r} names {len(expected)}"
         )
     else:
-        wrong = [c for c, a, b in zip(spec.weight_layout, given, expected, strict=True) if a != b]
+        sizes = zip(spec.weight_layout, given, expected, strict=True)
+        wrong = [letter for letter, a, b in sizes if differs(a, b)]
         detail = f"has another size than expected on axis {', '.join(wrong)}"
     hint = ""
-    if prod(int(n) for n in given) == prod(expected):
+    if all(type(n) is int for n in given) and prod(given) == prod(expected):
         hint = "\n  The number of elements fits: is the array in another order than weight_layout?"
     raise ShapeError(
         f"{name}: {detail}.\n  given {given}, expected {expected} for {spec.weight_layout!r}"
         f" (groups={spec.groups}, group_axis={spec.group_axis!r}){hint}"
     )
+
+
+def check_bias(given: tuple[Any, ...], spec: ConvSpec) -> None:
+    """``given`` is the shape of a bias, and the spec has one.
+
+    Raises:
+        ShapeError: it is not, or ``bias`` is False.
+    """
+    if not spec.bias:
+        raise ShapeError(
+            "bias: the spec says bias=False, but the call has one; drop it, or use "
+            "spec.replace(bias=True)."
+        )
+    if not fits(given, spec.bias_shape):
+        raise ShapeError(
+            f"bias: has shape {given}, expected {spec.bias_shape}: one per output channel."
+        )

@@ -8,10 +8,13 @@ from pathlib import Path
 from .. import dispatch
 from ..tables import progress
 from . import files, filters, pictures, runner, signals
-from .errors import DemoError, FileError
+from .errors import DemoError, FileError, MissingPackageError
 from .files import SUFFIXES
 
 __all__ = ["SUFFIXES", "run"]
+
+#: What is filtered together and drawn into one picture; the example worked by hand has no signal.
+Group = tuple[signals.Signal | None, list[filters.Example]]
 
 
 def run(file: Path | None, names: list[str], out: Path) -> int:
@@ -30,54 +33,73 @@ def run(file: Path | None, names: list[str], out: Path) -> int:
         BackendNotFoundError: a name in ``names`` is not registered, or not installed.
     """
     for name in names:
-        _check_present(name)
+        if name not in dispatch.installed():
+            dispatch.get_backend(name)  # says what is wrong with the name
     try:
-        inputs, troubles = _inputs(file)
+        groups, troubles = _built_in() if file is None else ([_of(files.read(file))], [])
     except FileError as error:
         return _complain(error, 2)
     except DemoError as error:
         return _complain(error, 1)
-    groups = [(signal, filters.examples(signal)) for signal in inputs]
-    examples = [example for _, group in groups for example in group]
-    chosen = names or list(dispatch.installed())
-    with progress(len(chosen) + len(examples) * (len(chosen) + 1)) as step:
+
+    chosen = list(dict.fromkeys(names or dispatch.installed()))
+    count = sum(len(examples) for _, examples in groups)
+    with progress(len(chosen) + count * (len(chosen) + 1)) as step:
         engines, failures = runner.load(chosen, step)
-        outcomes = [runner.run(example, engines, step) for example in examples]
+        results = [
+            (signal, [runner.run(example, engines, step) for example in examples])
+            for signal, examples in groups
+        ]
+    outcomes = [outcome for _, group in results for outcome in group]
     runner.report(outcomes, failures)
-    drawn = iter(outcomes)
-    try:
-        for signal, group in groups:
-            path = pictures.save(signal, [next(drawn) for _ in group], out)
-            print(f"saved {path}")
-    except DemoError as error:
-        troubles.append(error)
-    except OSError as error:
-        return _complain(f"{out}: pictures cannot be saved there: {error.strerror or error}", 1)
-    for trouble in troubles:
-        _complain(trouble, 1)
-    bad = any(outcome.bad for outcome in outcomes) or not engines or (names and failures)
-    return 1 if bad or troubles else 0
+    troubles += _draw(results, out)
+    _tell(troubles)
+    wrong = any(outcome.bad for outcome in outcomes)
+    absent = not engines or bool(names and failures)
+    return 1 if wrong or absent or troubles else 0
 
 
-def _check_present(name: str) -> None:
-    """Let the core say what is wrong with a name; whether the framework loads shows later."""
-    if name not in dispatch.installed():
-        dispatch.get_backend(name)
-
-
-def _inputs(file: Path | None) -> tuple[list[signals.Signal], list[DemoError]]:
-    """What to filter, and what is missing for the rest."""
-    if file is not None:
-        return [files.read(file)], []
-    inputs, troubles = [], []
+def _built_in() -> tuple[list[Group], list[DemoError]]:
+    """The built-in inputs that are there, and why the others are not."""
+    groups: list[Group] = []
+    troubles = []
     for make in signals.BUILT_IN:
         try:
-            inputs.append(make())
+            groups.append(_of(make()))
         except DemoError as error:
             troubles.append(error)
-    return inputs, troubles
+    return [*groups, (None, [filters.by_hand()])], troubles
 
 
-def _complain(error: object, status: int) -> int:
+def _of(signal: signals.Signal) -> Group:
+    return signal, filters.examples(signal)
+
+
+def _draw(
+    results: list[tuple[signals.Signal | None, list[runner.Outcome]]], out: Path
+) -> list[DemoError]:
+    """Save a picture for each input; what keeps them from being saved."""
+    for signal, outcomes in results:
+        try:
+            path = pictures.save(signal, outcomes, out)
+        except OSError as error:
+            return [DemoError(f"{out}: no pictures can be saved there: {error.strerror or error}.")]
+        except DemoError as error:
+            return [error]
+        print(f"saved {path}")
+    return []
+
+
+def _tell(troubles: list[DemoError]) -> None:
+    """One line for all missing packages, and one for each other trouble."""
+    missing = [error for error in troubles if isinstance(error, MissingPackageError)]
+    if missing:
+        _complain(MissingPackageError(name for error in missing for name in error.packages), 1)
+    for error in troubles:
+        if error not in missing:
+            _complain(error, 1)
+
+
+def _complain(error: DemoError, status: int) -> int:
     print(f"convspec demo: {error}", file=sys.stderr)
     return status

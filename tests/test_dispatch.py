@@ -1,0 +1,325 @@
+"""Whose array it is, which adapter is loaded when, and calls across frameworks."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convspec
+from convspec import ConvSpec, DTypeError, Problem, Support, UnsupportedError
+from convspec.backend import Environment
+from convspec.dispatch import owner
+
+ROOT = Path(__file__).parents[1]
+SPEC = ConvSpec(2, 3, (3, 3), padding=1, layout="NHWC")
+X = np.arange(2 * 4 * 5 * 2, dtype="float32").reshape(2, 4, 5, 2) % 7 - 3
+W = np.arange(np.prod(SPEC.weight_shape), dtype="float32").reshape(SPEC.weight_shape) % 5 - 2
+
+
+def loaded_after(code: str) -> set[str]:
+    """Which frameworks a fresh interpreter has imported after ``code``."""
+    names = "{'torch', 'tensorflow', 'jax', 'flax'}"
+    ask = f"{code}\nimport sys\nprint(*sorted({names} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_no_framework_is_imported_unasked() -> None:
+    run = (
+        "import numpy as np, convspec\n"
+        "spec = convspec.ConvSpec(1, 1, (2, 2))\n"
+        "spec(np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2)))\n"
+        "convspec.dispatch.installed(), spec.explain((1, 1, 3, 3))"
+    )
+    assert loaded_after(run) == set()
+    assert loaded_after(run + "\nimport torch") == {"torch"}, "the check itself sees imports"
+
+
+def test_the_core_names_no_framework() -> None:
+    """In code, that is: tables of conventions and documentation do name them."""
+    import ast
+
+    words = ("torch", "tensorflow", "jax", "keras", "flax")
+    for path in sorted((ROOT / "src" / "convspec").glob("*.py")):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+                assert not any(name.split(".")[0] in words for name in names), path
+            if isinstance(node, ast.If | ast.IfExp | ast.Compare):
+                constants = [c.value for c in ast.walk(node) if isinstance(c, ast.Constant)]
+                assert not set(constants) & set(words), f"{path}:{node.lineno}"
+
+
+def test_adapters_are_alike() -> None:
+    folders = sorted((ROOT / "adapters").glob("convspec_*"))
+    own = [{p.name for p in folder.glob("*.py")} for folder in folders]
+    common = {"__init__.py", "_arrays.py", "_backend.py", "_kernel.py", "_snippets.py"}
+    assert len(folders) == 4
+    assert all(common <= names for names in own)
+    assert set.union(*own) - common == {"_probe.py"}
+
+
+def test_entry_points_are_the_adapters() -> None:
+    """A new adapter is invisible until reinstalled, so the three lists are compared."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = project["project"]["entry-points"]["convspec.backends"]
+    folders = {p.name for p in (ROOT / "adapters").glob("convspec_*")}
+    assert {value.split(":")[0] for value in declared.values()} == folders
+    installed = {name: point.value for name, point in convspec.dispatch.entry_points().items()}
+    assert installed == declared
+
+
+def test_the_type_of_x_picks_the_backend(backend: convspec.Backend) -> None:
+    x = backend.from_foreign(X)
+    assert owner(x) is backend
+    y = SPEC(x, backend.from_foreign(W))
+    assert owner(y) is backend
+    assert np.array_equal(backend.to_numpy(y), convspec.reference(SPEC, X, W))
+
+
+def test_numpy_weights_go_with_any_framework(backend: convspec.Backend) -> None:
+    y = SPEC(backend.from_foreign(X), W, np.ones(3, "float32"))
+    assert backend.owns(y)
+    assert np.array_equal(backend.to_numpy(y), convspec.reference(SPEC, X, W) + 1)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "tensorflow", "jax"])
+def test_another_backend_by_name(backend: convspec.Backend, name: str) -> None:
+    x = backend.from_foreign(X)
+    y = SPEC(x, backend.from_foreign(W), backend=name)
+    assert type(y) is type(x)
+    assert np.array_equal(backend.to_numpy(y), convspec.reference(SPEC, X, W))
+
+
+def test_variables_are_what_they_hold() -> None:
+    import jax.numpy as jnp
+    import tensorflow as tf
+    import torch
+    from flax import nnx
+
+    expected = convspec.reference(SPEC, X, W)
+    y = SPEC(torch.from_numpy(X), torch.nn.Parameter(torch.from_numpy(W)))
+    assert np.array_equal(y.detach().numpy(), expected)
+    y = SPEC(tf.Variable(X), tf.Variable(W))
+    assert np.array_equal(y.numpy(), expected)
+    y = SPEC(jnp.asarray(X), nnx.Param(jnp.asarray(W)))
+    assert np.array_equal(np.asarray(y), expected)
+
+
+def test_keras_variables(tmp_path: Path) -> None:
+    """One backend of Keras per process, hence a process each."""
+    code = """
+import numpy as np, keras, convspec
+spec = convspec.ConvSpec(2, 3, (2, 2), layout="NHWC", weight_layout="HWIO")
+x, w = np.ones((1, 3, 3, 2), "float32"), np.ones((2, 2, 2, 3), "float32")
+y = spec(keras.Variable(x), keras.Variable(w))
+assert np.array_equal(np.asarray(keras.ops.convert_to_numpy(y)), convspec.reference(spec, x, w))
+assert keras.ops.is_tensor(y)
+print("ok")
+"""
+    for name in ("tensorflow", "torch", "jax"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import os; os.environ['KERAS_BACKEND'] = {name!r}\n{code}"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "ok\n", done.stderr
+
+
+def test_gradients_are_not_lost_silently() -> None:
+    import torch
+
+    x = torch.from_numpy(X).requires_grad_()
+    with pytest.raises(UnsupportedError, match=re.escape("backend: x takes part in torch's")):
+        SPEC(x, torch.from_numpy(W), backend="numpy")
+    with torch.no_grad():
+        assert SPEC(x, torch.from_numpy(W), backend="numpy").shape == (2, 4, 5, 3)
+
+
+def test_to_framework_shares_memory() -> None:
+    import torch
+
+    x = np.ones((2, 3), "float32")
+    t = convspec.to_framework(x, "torch")
+    assert isinstance(t, torch.Tensor)
+    assert t.data_ptr() == x.ctypes.data
+    back = convspec.to_framework(t, "numpy")
+    assert back.ctypes.data == x.ctypes.data
+    j = convspec.to_framework(t, "jax")
+    assert convspec.get_backend("jax").owns(j)
+    assert convspec.get_backend("tensorflow").owns(convspec.to_framework(j, "tensorflow"))
+
+
+def test_half_types_cross_frameworks(backend: convspec.Backend) -> None:
+    import ml_dtypes
+
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        x = X.astype(dtype)
+        there = backend.from_foreign(x)
+        assert backend.describe(there)[1] == np.dtype(dtype).name
+        assert np.array_equal(backend.to_numpy(there), x)
+
+
+def test_supports_tells_beforehand() -> None:
+    import jax
+
+    assert SPEC.supports("torch") == Support(True, "native")
+    grouped = ConvSpec(4, 4, (3, 3, 3), groups=4)
+    assert grouped.supports("tensorflow").path == "decomposed"
+    assert "one kernel call for each" in grouped.supports("tensorflow").reason
+    small = SPEC.supports("numpy", (1, 4, 4, 3))
+    assert not small
+    assert small.reason.startswith(
+        "x: has 3 channels on axis 3 (C), but the spec has in_channels=2"
+    )
+    before = jax.config.jax_enable_x64
+    try:
+        jax.config.update("jax_enable_x64", False)
+        refused = SPEC.supports("jax", (1, 4, 4, 2), dtype="float64")
+        assert not refused
+        assert refused.reason.startswith("backend: jax has no convolution of float64")
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+class Doubling(convspec.Backend):
+    """A third party's backend: NumPy arrays, twice the reference."""
+
+    name = "doubling"
+
+    @property
+    def capabilities(self) -> convspec.Capabilities:
+        return convspec.Capabilities("1", ("float32",), None, ("cpu",), gradients=False)
+
+    def owns(self, x: object) -> bool:
+        return isinstance(x, np.ndarray)
+
+    def describe(self, x: np.ndarray) -> tuple:
+        return x.shape, x.dtype.name, "cpu"
+
+    def supports(self, problem: Problem, env: Environment) -> Support:
+        return Support(True, "native")
+
+    def prepare(self, problem: Problem, env: Environment):
+        assert problem.output_shape == (2, 4, 5, 3)
+        return lambda x, w, b=None: 2 * convspec.reference(SPEC, x, w, b)
+
+
+def test_a_backend_object() -> None:
+    assert np.array_equal(SPEC(X, W, backend=Doubling()), 2 * convspec.reference(SPEC, X, W))
+    assert SPEC.supports(Doubling())
+
+
+def test_caches_are_bounded_and_not_pickled() -> None:
+    from convspec import dispatch, problem
+
+    assert dispatch._kernel.cache_info().maxsize == 4096
+    assert problem._resolve_plain.cache_info().maxsize == 4096
+    SPEC(X, W)
+    assert len(pickle.dumps(SPEC)) < 1000
+
+
+def test_a_repeated_call_prepares_nothing() -> None:
+    from convspec import dispatch
+
+    SPEC(X, W)
+    before = dispatch._kernel.cache_info()
+    SPEC(X, W)
+    after = dispatch._kernel.cache_info()
+    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+
+
+def test_threads() -> None:
+    specs = [ConvSpec(2, 3, (k, 2), layout="NHWC") for k in (1, 2, 3, 4)]
+    weights = [np.ones(spec.weight_shape, "float32") for spec in specs]
+    expected = [convspec.reference(s, X, w) for s, w in zip(specs, weights, strict=True)]
+    wrong: list[str] = []
+
+    def work() -> None:
+        for _ in range(30):
+            for spec, w, y in zip(specs, weights, expected, strict=True):
+                if not np.array_equal(spec(X, w), y):
+                    wrong.append(repr(spec))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_backends_tell_versions() -> None:
+    import torch
+
+    listed = convspec.backends()
+    assert sorted(listed) == ["jax", "numpy", "tensorflow", "torch"]
+    assert listed["torch"].version == torch.__version__
+    assert "bfloat16" in listed["numpy"].dtypes
+
+
+def test_missing_backend() -> None:
+    with pytest.raises(convspec.BackendNotFoundError, match=re.escape("backend: 'caffe' is not")):
+        convspec.get_backend("caffe")
+
+
+def test_broken_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A framework whose import fails in its own way is one that is missing."""
+    from importlib.metadata import EntryPoint
+
+    class Broken(EntryPoint):
+        def load(self) -> None:
+            raise OSError("libfoo.so: cannot open shared object file")
+
+    points = {"foo": Broken("foo", "foo:backend", "convspec.backends")}
+    monkeypatch.setattr(convspec.dispatch, "entry_points", lambda: points)
+    message = "backend: 'foo' could not be loaded: libfoo.so: cannot open shared object file."
+    with pytest.raises(convspec.BackendNotFoundError, match=re.escape(message)):
+        convspec.get_backend("foo")
+
+
+def test_public_names() -> None:
+    assert convspec.__all__ == sorted(convspec.__all__)
+    assert all(hasattr(convspec, name) for name in convspec.__all__)
+
+
+def test_functional_forms(backend: convspec.Backend) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (2, 5, 7, 4)).astype("float32")
+    w = rng.integers(-3, 4, (3, 2, 2, 6)).astype("float32")
+    b = rng.integers(-3, 4, 6).astype("float32")
+    spec = ConvSpec(4, 6, (3, 2), 2, "same", groups=2, layout="NHWC", weight_layout="HWIO")
+    y = convspec.conv(
+        *map(backend.from_foreign, (x, w, b)),
+        stride=2,
+        padding="same",
+        groups=2,
+        layout="NHWC",
+        weight_layout="HWIO",
+    )
+    assert np.array_equal(backend.to_numpy(y), convspec.reference(spec, x, w, b))
+    w = rng.integers(-3, 4, (4, 3, 3, 2)).astype("float32")
+    up = ConvSpec(4, 6, (3, 2), 2, groups=2, transposed=True, layout="channels_last")
+    y = convspec.conv_transpose(
+        *map(backend.from_foreign, (x, w)), stride=2, groups=2, layout="channels_last"
+    )
+    assert np.array_equal(backend.to_numpy(y), convspec.reference(up, x, w))
+
+
+def test_mixed_frameworks() -> None:
+    import torch
+
+    with pytest.raises(
+        DTypeError, match=re.escape("weight: is an array of torch, but x is one of")
+    ):
+        SPEC(X, torch.from_numpy(W))
