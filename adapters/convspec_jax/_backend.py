@@ -66,16 +66,8 @@ class JaxBackend(PlanBackend):
             return "bias"
         if call.transposed:
             return "transposed"
-        spread = (
-            (n - 1) * s + 1 for n, s in zip(call.input_size, call.input_dilation, strict=True)
-        )
         # XLA crops for negative amounts, but only positions that are there.
-        if any(
-            min(lo, hi) < 0 and n + min(lo, 0) + min(hi, 0) < 1
-            for n, (lo, hi) in zip(spread, call.padding, strict=True)
-        ):
-            return "padding"
-        return ""
+        return "padding" if call.overcropped else ""
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return True

@@ -23,9 +23,8 @@ def conv(x: Any, w: Any, *, call: Call) -> Any:
 def _forward(x: Any, w: Any, call: Call) -> Any:
     rank, groups = call.rank, call.groups
     space = tuple(range(1, rank + 1))
-    extents = [d * (k - 1) + 1 for k, d in zip(call.kernel_size, call.dilation, strict=True)]
     # (N, positions, C, taps), a view
-    windows = sliding_window_view(x, extents, axis=space)
+    windows = sliding_window_view(x, call.extents, axis=space)
     steps = [slice(None, None, s) for s in call.stride]
     taps = [slice(None, None, d) for d in call.dilation]
     windows = windows[(slice(None), *steps, slice(None), *taps)]

@@ -51,9 +51,8 @@ def conv(x: str, w: str, *, call: Call) -> str:
             f"dilation={tuple_text(call.dilation)}, groups={call.groups})"
         )
     space, taps = "defhjklm"[: call.rank], "pqrstuvw"[: call.rank]
-    extents = tuple(d * (k - 1) + 1 for k, d in zip(call.kernel_size, call.dilation, strict=True))
     axes = tuple(range(1, call.rank + 1))
-    windows = f"sliding_window_view({x}, {tuple_text(extents)}, axis={tuple_text(axes)})"
+    windows = f"sliding_window_view({x}, {tuple_text(call.extents)}, axis={tuple_text(axes)})"
     if any(step != 1 for step in (*call.stride, *call.dilation)):
         steps = [_step(s) for s in call.stride]
         inner = [_step(d) for d in call.dilation]

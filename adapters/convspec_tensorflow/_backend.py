@@ -57,7 +57,7 @@ class TensorflowBackend(PlanBackend):
         return not tf.executing_eagerly() or _arrays.watched(x)
 
     def maximum(self, a: Any, b: Any) -> Any:
-        return tf.maximum(a, b)
+        return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
@@ -76,7 +76,7 @@ class TensorflowBackend(PlanBackend):
     def lacks(self, call: Call) -> str:
         if any(step != 1 for step in call.input_dilation):
             return "input_dilation"
-        if isinstance(call.batch, int) and call.batch == 0:
+        if not call.nonempty:
             return "batch"
         if call.bias:
             return "bias"
@@ -86,9 +86,9 @@ class TensorflowBackend(PlanBackend):
             return "rank"
         if call.padded and not _pads_itself(call):
             return "padding"
-        if works(call):
-            return ""
-        return _missing(call)
+        if call.rank == 3 and call.groups > 1:  # known: no 3-D kernel has groups outside XLA
+            return _missing(call)
+        return "" if works(call) else _missing(call)
 
     def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
         chosen = super().compute_dtype(dtype, out_dtype, device)

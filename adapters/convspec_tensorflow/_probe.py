@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from convspec import ConvSpec, reference
+from convspec.geometry import smallest_input
 from convspec.plan import Call
 
 from ._arrays import cast
@@ -74,8 +75,8 @@ def _probe(kind: Call) -> bool:
         weight_layout=kind.w_layout,
     )
     sizes = tuple(
-        size if kind.transposed else max((size - 1) * s + (1 if kind.same else e - lo - hi), 1)
-        for size, s, e, (lo, hi) in zip(
+        size if kind.transposed else smallest_input(size, 1 if kind.same else e, s, pair)
+        for size, s, e, pair in zip(
             kind.output_size, kind.stride, spec.receptive_field, kind.padding, strict=True
         )
     )

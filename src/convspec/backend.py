@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .errors import UnsupportedError
 from .problem import Problem
 
 #: Version of this interface; the core refuses a backend of another major version.
@@ -128,25 +129,31 @@ class Backend(ABC):
         """The larger of two sizes, either of which may be symbolic."""
         return max(a, b)
 
-    def from_foreign(self, x: Any, like: Any = None) -> Any:
-        """An array of another framework (or NumPy) as one of this framework's.
+    # ---- moving data: only to_framework, convert_layout, convert_weight and backend= need it ----
 
-        Without a copy where DLPack allows; on the device of ``like``, if given.
+    def from_foreign(self, x: Any, like: Any = None) -> Any:
+        """A NumPy array, or by DLPack another framework's, as one of this framework's.
+
+        On the device of ``like``, if given. Whatever it raises at an array of another framework,
+        the array is tried again as a NumPy one.
         """
-        raise NotImplementedError
+        raise self._lacks("takes no arrays of others")
 
     def to_numpy(self, x: Any) -> Any:
         """An array of this framework as a NumPy array, without a copy where possible."""
-        raise NotImplementedError
+        raise self._lacks("gives no NumPy arrays")
 
     def permute(self, x: Any, axes: tuple[int, ...]) -> Any:
         """``x`` with its axes in another order, a view where the framework can."""
-        raise NotImplementedError
+        raise self._lacks("does not permute axes")
 
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """``x`` in another shape of the same size, row-major."""
-        raise NotImplementedError
+        raise self._lacks("does not reshape")
 
     def flip(self, x: Any, axes: tuple[int, ...]) -> Any:
         """``x`` reversed along some axes."""
-        raise NotImplementedError
+        raise self._lacks("does not flip axes")
+
+    def _lacks(self, what: str) -> UnsupportedError:
+        return UnsupportedError(f"backend: {self.name} {what}; its adapter leaves that method out.")

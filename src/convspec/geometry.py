@@ -39,6 +39,11 @@ def forward_size(n: Size, e: Size, s: Size, padding: Pair) -> Size:
     return (n + padding[0] + padding[1] - e) // s + 1
 
 
+def smallest_input(out: Size, e: Size, s: Size, padding: Pair) -> Size:
+    """The smallest input from which a forward convolution gives ``out`` positions, at least 1."""
+    return builtins.max((out - 1) * s + e - padding[0] - padding[1], 1)
+
+
 def transposed_size(n: Size, e: Size, s: Size, padding: Pair, output_padding: Size) -> Size:
     """(n-1)*s - lo - hi + e + output_padding (torch.nn.ConvTranspose3d)."""
     return (n - 1) * s - padding[0] - padding[1] + e + output_padding

@@ -7,10 +7,10 @@ element type of its result. The constructors below leave out what would do nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .geometry import Pair, Size
+from .geometry import Pair, Size, extent
 
 #: The operations an adapter supplies, each as ``f(*arrays, **params)``.
 OPERATIONS = (
@@ -66,6 +66,7 @@ class Call:
         same: the padding is exactly that of ``"same"``.
         dtype, device: element type and kind of device of the arrays.
         bias: whether a bias goes into the call.
+        nonempty: the batch has samples; a symbolic one may turn out to have none.
     """
 
     transposed: bool
@@ -89,6 +90,7 @@ class Call:
     dtype: str
     device: str
     bias: bool
+    nonempty: bool = True
 
     @property
     def rank(self) -> int:
@@ -105,6 +107,31 @@ class Call:
         """Whether any amount of padding, or of output padding, is not zero."""
         return any(lo != 0 or hi != 0 for lo, hi in self.padding) or any(
             extra != 0 for extra in self.output_padding
+        )
+
+    def ordered(self, letters: str) -> Call:
+        """This call, its per-axis values given in the order of ``letters``, in its own order."""
+        if letters == self.spatial:
+            return self
+        places = [letters.index(letter) for letter in self.spatial]
+        changes: dict[str, Any] = {
+            name: tuple(getattr(self, name)[i] for i in places) for name in PER_AXIS
+        }
+        return replace(self, **changes)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """How far the dilated kernel reaches on each axis."""
+        return tuple(extent(k, d) for k, d in zip(self.kernel_size, self.dilation, strict=True))
+
+    @property
+    def overcropped(self) -> bool:
+        """Whether negative padding takes away more than the dilated input has, on some axis."""
+        return any(
+            min(lo, hi) < 0 and extent(n, s) + min(lo, 0) + min(hi, 0) < 1
+            for n, s, (lo, hi) in zip(
+                self.input_size, self.input_dilation, self.padding, strict=True
+            )
         )
 
     @property
@@ -130,7 +157,7 @@ def permute(x: Node, axes: Sequence[int]) -> Node:
 
 def reshape(x: Node, shape: Sequence[Size]) -> Node:
     """``x`` in another shape of the same size, row-major."""
-    if x.shape == tuple(shape):
+    if all(map(_same, x.shape, shape)) and len(x.shape) == len(shape):
         return x
     return Node("reshape", (x,), {"shape": tuple(shape)}, tuple(shape), x.dtype)
 
@@ -147,7 +174,7 @@ def cast(x: Node, dtype: str) -> Node:
 
 def pad(x: Node, pairs: Sequence[Pair], mode: str = "zeros") -> Node:
     """``x`` with (lo, hi) >= 0 positions added on each axis."""
-    if all(lo == 0 and hi == 0 for lo, hi in pairs):
+    if all(_same(amount, 0) for pair in pairs for amount in pair):
         return x
     shape = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, pairs, strict=True))
     if len(shape) > MAX_PADDED_AXES and mode == "zeros":
@@ -156,14 +183,24 @@ def pad(x: Node, pairs: Sequence[Pair], mode: str = "zeros") -> Node:
 
 
 def _pad_each(x: Node, pairs: Sequence[Pair]) -> Node:
-    """Zeros around one axis after another, its neighbours merged into two."""
+    """Zeros around one axis after another."""
     for axis, pair in enumerate(pairs):
-        before, after = x.shape[:axis], x.shape[axis + 1 :]
-        n = x.shape[axis]
-        merged = reshape(x, (_product(before), n, _product(after)))
-        padded = pad(merged, ((0, 0), pair, (0, 0)))
-        x = reshape(padded, (*before, n + pair[0] + pair[1], *after))
+        x = pad_axis(x, axis, pair)
     return x
+
+
+def pad_axis(x: Node, axis: int, pair: Pair) -> Node:
+    """Zeros around one axis, its neighbours merged into two."""
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    n = x.shape[axis]
+    merged = reshape(x, (_product(before), n, _product(after)))
+    padded = pad(merged, ((0, 0), pair, (0, 0)))
+    return reshape(padded, (*before, n + pair[0] + pair[1], *after))
+
+
+def _same(a: Size, b: Size) -> bool:
+    """Whether two sizes are certainly equal: comparing symbolic ones may give no truth value."""
+    return a is b or (a == b) is True
 
 
 def _product(sizes: Sequence[Size]) -> Size:
@@ -175,7 +212,7 @@ def _product(sizes: Sequence[Size]) -> Size:
 
 def slice_axis(x: Node, axis: int, start: Size, count: Size, step: int = 1) -> Node:
     """``count`` positions of one axis, from ``start``, every ``step``-th."""
-    if count == x.shape[axis] and start == 0 and step == 1:
+    if _same(count, x.shape[axis]) and _same(start, 0) and step == 1:
         return x
     index = [slice(None)] * len(x.shape)
     index[axis] = slice(start, start + (count - 1) * step + 1, None if step == 1 else step)

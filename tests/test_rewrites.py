@@ -1,0 +1,86 @@
+"""Every rewriting is exact: a NumPy kernel that lacks something still equals the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import convspec
+from convspec import Problem
+from convspec.plan import Call
+from convspec.rewrites import RULES
+from convspec_numpy import NumpyBackend
+from generators import arrays, random_case
+
+
+class Limited(NumpyBackend):
+    """A kernel that lacks some of what NumPy's has; ``seen`` collects what was rewritten."""
+
+    def __init__(self, *missing: str) -> None:
+        self.missing = missing
+        self.seen: set[str] = set()
+
+    def lacks(self, call: Call) -> str:
+        has = {
+            "batch": call.batch == 0,
+            "transposed": call.transposed,
+            "groups": call.groups > 1,
+            "dilation": any(d > 1 for d in call.dilation),
+            "stride": any(s > 1 for s in call.stride) and not call.transposed,
+            "rank": call.rank > 1,
+        }
+        lack = next((name for name in self.missing if has[name]), "")
+        if any(step > 1 for step in call.input_dilation):  # NumPy's kernel never has it
+            lack = "input_dilation"
+        lack = lack or super().lacks(call)
+        self.seen.add(lack)
+        return lack
+
+    def pads(self, mode: str, rank: int, dtype: str) -> bool:
+        return False
+
+
+WAYS = [
+    ("batch",),
+    ("groups",),
+    ("dilation",),
+    ("stride",),
+    ("rank",),
+    ("transposed",),
+    ("transposed", "stride"),
+    ("rank", "groups"),
+    ("groups", "rank", "dilation"),
+    ("batch", "transposed", "groups", "dilation", "stride", "rank"),
+]
+
+
+@pytest.mark.parametrize("missing", WAYS, ids="+".join)
+def test_rewritten_equals_the_reference(missing: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(len(missing[0]))
+    backend = Limited(*missing)
+    for _ in range(250):
+        case = random_case(rng)
+        x, w, b = arrays(rng, case)
+        options = {"output_size": case.output_size, "out_dtype": case.out_dtype}
+        y = case.spec(x, w, b, backend=backend, **options)
+        expected = convspec.reference(case.spec, x, w, b, **options)
+        assert y.dtype == expected.dtype, case
+        assert y.shape == expected.shape, case
+        assert np.array_equal(y, expected), case
+    assert set(missing) <= backend.seen
+
+
+def test_every_rule_is_covered() -> None:
+    reached = {name for way in WAYS for name in way} | {"bias", "padding", "input_dilation"}
+    assert reached == set(RULES)
+
+
+def test_kernel_calls_that_a_rewriting_costs() -> None:
+    spec = convspec.ConvSpec(4, 4, (2, 3, 3), groups=4)
+    problem: Problem = convspec.problem.resolve(spec, (1, 4, 5, 5, 5), None)
+    env = convspec.Environment("float32", "float32")
+    count = {
+        missing: len(Limited(*missing).plan(problem, env).calls)
+        for missing in [(), ("groups",), ("rank",), ("rank", "groups")]
+    }
+    assert count == {(): 1, ("groups",): 4, ("rank",): 2 * 3, ("rank", "groups"): 2 * 3 * 4}
