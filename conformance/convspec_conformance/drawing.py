@@ -1,0 +1,175 @@
+"""Random convolutions: whatever DESIGN section 3 allows, crossed at random.
+
+``rng`` is a ``numpy.random.Generator``; the same seed gives the same cases on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from convspec import ConvSpec, ConvSpecError
+from convspec.dtypes import ALL, COMPLEX, FLOAT, HALF, INTEGER
+
+from .cases import Case
+
+Rng = np.random.Generator
+T = TypeVar("T")
+
+#: Spatial letters by default; the last r of them for rank r.
+STANDARD = "PQRSTDHW"
+#: Letters for axes that no framework has a name for.
+CUSTOM = "ABDEFGHKTVZ"
+PADDING_MODES = ("reflect", "replicate", "circular")
+#: float32 is what convolutions are mostly made in; the rest follow with equal shares.
+DTYPES = ("float32",) * 5 + ALL
+
+
+def random_case(rng: Rng, max_rank: int = 3) -> Case:
+    """A legal case; most ranks up to 3 are 2 and 3, since that is where kernels differ most."""
+    while True:
+        try:
+            return _any_case(rng, max_rank)
+        except ConvSpecError:  # a kernel larger than its input, a reflection beyond it: again
+            continue
+
+
+# ---- one draw, legal or not ----
+
+
+def _any_case(rng: Rng, max_rank: int) -> Case:
+    spec = _any_spec(rng, max_rank)
+    most = {1: 9, 2: 8, 3: 5}.get(spec.rank, 3)
+    sizes = {letter: int(rng.integers(1, most + 1)) for letter in spec.spatial}
+    sizes.update(N=_pick(rng, (1, 1, 2, 3, 0)), C=spec.in_channels)
+    shape = tuple(sizes[letter] for letter in spec.layout)
+    dtype = _pick(rng, DTYPES)
+    out_dtype = _pick(rng, _wider(dtype)) if rng.random() < 0.2 else None
+    output_size = None
+    if spec.transposed and not any(spec.output_padding) and rng.random() < 0.4:
+        output_size = _any_output_size(rng, spec, shape)
+    spec.output_shape(shape, output_size)
+    return Case("exact", spec, shape, output_size, dtype, out_dtype)
+
+
+def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
+    rank = _pick(
+        rng, (1, 2, 2, 3, 3)[: 2 * max_rank - 1] if max_rank <= 3 else range(1, 1 + max_rank)
+    )
+    letters = STANDARD[-rank:]
+    if rng.random() < 0.1:
+        letters = _shuffled(rng, CUSTOM)[:rank]
+    transposed = bool(rng.random() < 0.4)
+    cin, cout, groups, depthwise = _any_channels(rng)
+    layout = _any_layout(rng, letters)
+    spatial = "".join(letter for letter in layout if letter not in "NC")
+    weight_layout = None if rng.random() < 0.3 else _shuffled(rng, "OI" + letters)
+    group_axis = _pick(rng, (None, "O", "I"))
+    if weight_layout and depthwise and not transposed and rng.random() < 0.7:
+        weight_layout, group_axis = weight_layout.replace("O", "M"), None
+    stride = _per_axis(rng, rank, (1, 1, 2, 3))
+    dilation = _per_axis(rng, rank, (1, 1, 2, 3))
+    padding = _any_padding(rng, rank, transposed)
+    extra: Any = 0
+    if transposed and rng.random() < 0.5:
+        named = [entry in ("same", "same_lower") for entry in _each(padding, rank)]
+        extra = tuple(
+            0 if fixed else int(rng.integers(0, max(s, d)))
+            for fixed, s, d in zip(named, stride, dilation, strict=True)
+        )
+    return ConvSpec(
+        cin,
+        cout,
+        _per_axis(rng, rank, (1, 2, 3, 3, 4) if rank < 3 else (1, 2, 3)),
+        stride,
+        padding,
+        dilation,
+        groups,
+        bool(rng.random() < 0.5),
+        "zeros" if transposed or rng.random() < 0.4 else _pick(rng, PADDING_MODES),
+        transposed=transposed,
+        output_padding=extra,
+        layout=layout,
+        output_layout=layout if rng.random() < 0.6 else _any_order(rng, layout, spatial),
+        weight_layout=weight_layout,
+        flip_kernel=bool(rng.random() < 0.2),
+        group_axis=group_axis,
+    )
+
+
+def _any_channels(rng: Rng) -> tuple[int, int, int, bool]:
+    """in_channels, out_channels, groups, and whether that is depthwise."""
+    if rng.random() < 0.2:
+        groups = _pick(rng, (1, 2, 3, 5))
+        return groups, groups * _pick(rng, (1, 2)), groups, True
+    groups = _pick(rng, (1, 1, 1, 2, 3))
+    return groups * _pick(rng, (1, 2, 3)), groups * _pick(rng, (1, 2, 3)), groups, False
+
+
+def _any_layout(rng: Rng, letters: str) -> str:
+    batch = "N" if rng.random() < 0.85 else ""
+    if rng.random() < 0.3:
+        letters = _shuffled(rng, letters)
+    return _pick(
+        rng, (f"{batch}C{letters}", f"{batch}{letters}C", _shuffled(rng, f"{batch}C{letters}"))
+    )
+
+
+def _any_order(rng: Rng, layout: str, spatial: str) -> str:
+    """An output layout: the other framework's order, or any."""
+    batch = "N" if "N" in layout else ""
+    return _pick(rng, (f"{batch}C{spatial}", f"{batch}{spatial}C", _shuffled(rng, layout)))
+
+
+def _any_padding(rng: Rng, rank: int, transposed: bool) -> Any:
+    words = ["same", "same_lower", "valid"]
+    if rng.random() < 0.15:
+        return _pick(rng, [*words, 0, 1, 2])
+
+    def entry() -> Any:
+        kind = rng.random()
+        if kind < 0.3:
+            return int(rng.integers(0, 4))
+        if kind < 0.65:
+            return (int(rng.integers(-2, 5)), int(rng.integers(-2, 5)))
+        return _pick(rng, words if transposed else [*words, "causal"])
+
+    return tuple(entry() for _ in range(rank))
+
+
+def _any_output_size(rng: Rng, spec: ConvSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Any of the sizes that the forward convolution maps onto the input's."""
+    plain = dict(zip(spec.output_layout, spec.output_shape(shape), strict=True))
+    sizes = []
+    for letter, s, entry in zip(spec.spatial, spec.stride, spec.padding, strict=True):
+        # A named padding's own size is the largest of them, an explicit one's the smallest.
+        least = plain[letter] - s + 1 if isinstance(entry, str) else plain[letter]
+        sizes.append(least + int(rng.integers(0, s)))
+    return tuple(sizes)
+
+
+def _wider(dtype: str) -> tuple[str, ...]:
+    """Result types that lose no part: integers, then floats, then complex numbers."""
+    if dtype in COMPLEX:
+        return COMPLEX
+    rest = HALF + FLOAT + COMPLEX
+    return INTEGER + rest if dtype in INTEGER else rest
+
+
+def _each(padding: Any, rank: int) -> tuple[Any, ...]:
+    return padding if isinstance(padding, tuple) else (padding,) * rank
+
+
+def _per_axis(rng: Rng, rank: int, choices: Sequence[int]) -> tuple[int, ...]:
+    return tuple(_pick(rng, choices) for _ in range(rank))
+
+
+def _pick(rng: Rng, choices: Sequence[T]) -> T:
+    """One of ``choices``, as it is: ``rng.choice`` would make NumPy scalars of them."""
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _shuffled(rng: Rng, letters: str) -> str:
+    return "".join(letters[i] for i in rng.permutation(len(letters)))

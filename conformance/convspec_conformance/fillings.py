@@ -1,0 +1,113 @@
+"""The numbers of a case.
+
+``small``: integers so few and so small that every partial sum is exact in the type of the result,
+so that the tolerance is zero on any engine. ``wide``: integers of which every partial sum is exact
+in the accumulator only (float32 for half types; for integer types they wrap), so that a narrower
+accumulator or a second rounding shows. ``real``: real numbers, judged by a bound.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from convspec import reference
+from convspec.dtypes import COMPLEX, HALF, INTEGER
+
+from .cases import Case
+
+Array = np.ndarray[Any, Any]
+Arrays = tuple[Array, Array, "Array | None"]
+
+#: Integers up to here are exact, sums and all.
+EXACT = {
+    "float16": 2**11,
+    "bfloat16": 2**8,
+    "float32": 2**24,
+    "float64": 2**53,
+    "complex64": 2**23,  # a complex product adds two real ones
+    "complex128": 2**52,
+}
+
+
+def arrays(case: Case) -> Arrays:
+    """Input, weight, and bias or None, as NumPy arrays; always the same for the same case."""
+    rng = np.random.default_rng([case.seed, 20])
+    spec = case.spec
+    shapes = [case.input_shape, spec.weight_shape, spec.bias_shape]
+    if case.filling == "real":
+        drawn = [_real(rng, shape, case.dtype) for shape in shapes]
+    elif case.dtype in INTEGER and case.filling == "wide":
+        drawn = [_any_bits(rng, shape, case.dtype) for shape in shapes]
+    else:
+        drawn = _bounded_integers(case, rng, shapes)
+    x, weight, bias = drawn
+    return viewed(x, case.view), viewed(weight, case.view), bias if spec.bias else None
+
+
+def as_dtype(values: Array, dtype: str) -> Array:
+    """``values`` as the type with this name; bfloat16 is ml_dtypes'."""
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        return values.astype(ml_dtypes.bfloat16)
+    return values.astype(dtype)
+
+
+def viewed(array: Array, view: str) -> Array:
+    """The same numbers in other memory: a view with negative strides, or of permuted axes."""
+    if view == "reversed":
+        axes = tuple(range(array.ndim))
+        return np.flip(np.flip(array, axes).copy(), axes)
+    if view == "permuted":
+        order = np.roll(np.arange(array.ndim), 1)
+        return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
+    return array
+
+
+def _bounded_integers(case: Case, rng: np.random.Generator, shapes: list[Any]) -> list[Array]:
+    """Integers, fewer and fewer of them until |x| conv |w| + |b| stays within the limit."""
+    most = 3 if case.filling == "small" else 15
+    limit = _limit(case)
+    density = 1.0
+    while True:
+        magnitudes = [rng.integers(1, most + 1, shape) for shape in shapes]
+        kept = [m * (rng.random(m.shape) < density) for m in magnitudes]
+        x, w, bias = (k.astype("float64") for k in kept)
+        given = (x, w, bias) if case.spec.bias else (x, w)
+        bound = reference(case.spec, *given, output_size=case.output_size)
+        if prod(bound.shape) == 0 or bound.max() <= limit:
+            break
+        density *= 0.7
+    if case.dtype.startswith("u"):
+        return [as_dtype(k, case.dtype) for k in kept]
+    signed = [k * rng.choice((-1, 1), k.shape) for k in kept]
+    if case.dtype in COMPLEX:
+        other = [k * rng.choice((-1, 1), k.shape) for k in kept]
+        signed = [re + 1j * im for re, im in zip(signed, other, strict=True)]
+    return [as_dtype(np.asarray(s), case.dtype) for s in signed]
+
+
+def _limit(case: Case) -> int:
+    """The largest sum of magnitudes that is still exact."""
+    out = case.out_dtype or case.dtype
+    if out in INTEGER:
+        return 2**62  # integers wrap; any sum will do
+    if case.filling == "wide" and out in HALF:
+        return 60_000 if out == "float16" else EXACT["float32"]  # float16 ends at 65504
+    exact = EXACT[out]
+    return exact // 2 if case.dtype in COMPLEX else exact
+
+
+def _any_bits(rng: np.random.Generator, shape: Any, dtype: str) -> Array:
+    raw = rng.integers(0, 256, (prod(shape), np.dtype(dtype).itemsize), dtype=np.uint8)
+    return raw.view(dtype).reshape(shape)
+
+
+def _real(rng: np.random.Generator, shape: Any, dtype: str) -> Array:
+    values = rng.standard_normal(shape)
+    if dtype in COMPLEX:
+        values = values + 1j * rng.standard_normal(shape)
+    return as_dtype(values, dtype)

@@ -1,0 +1,152 @@
+"""The cases of a level, from a seed: every pair of choices at least once, then more at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+
+from convspec import ConvSpecError
+from convspec.dtypes import COMPLEX, FLOAT, HALF, INTEGER
+
+from .cases import VIEWS, WRONGS, Case
+from .drawing import random_case
+from .properties import PROPERTIES, applies
+
+#: Cases of each level: exact, bounded, per property, per wrong call.
+LEVELS = {"smoke": (60, 15, 2, 1), "standard": (500, 100, 15, 4), "full": (8000, 2000, 250, 40)}
+#: How many draws compete for each place: the one that covers most new pairs wins.
+DRAWS = 6
+
+
+def suite(level: str = "standard", seed: int = 0) -> list[Case]:
+    """All cases of a level; the same for the same seed on every machine."""
+    exact, bounded, each, wrongs = LEVELS[level]
+    rng = np.random.default_rng([seed, 3])
+    found = list(_covering(rng, exact))
+    found += [_bounded(rng) for _ in range(bounded)]
+    for name in PROPERTIES:
+        found += [_property(rng, name) for _ in range(each)]
+    for wrong in WRONGS:
+        found += [_wrong(rng, wrong) for _ in range(wrongs)]
+    return found
+
+
+def features(case: Case) -> dict[str, object]:
+    """The choices that a case stands for, of which every pair is to be covered."""
+    spec = case.spec
+    entries = {entry if isinstance(entry, str) else _kind(entry) for entry in spec.padding}
+    size = dict(zip(spec.layout, case.input_shape, strict=True))
+    return {
+        "rank": spec.rank,
+        "transposed": spec.transposed,
+        "dtype": _family(case.dtype),
+        "widened": case.out_dtype is not None,
+        "kernel": (min(spec.kernel_size) == 1, max(spec.kernel_size) > 2),
+        "stride": _evenness(spec.stride),
+        "dilation": _evenness(spec.dilation),
+        "groups": "depthwise"
+        if 1 < spec.groups == spec.in_channels
+        else "grouped"
+        if spec.groups > 1
+        else "one",
+        "multiplier": "M" in spec.weight_layout,
+        "group_axis": spec.group_axis,
+        "padding": min(entries),
+        "mixed": len(entries) > 1,
+        "mode": spec.padding_mode,
+        "output": "size"
+        if case.output_size is not None
+        else "padding"
+        if any(spec.output_padding)
+        else "plain",
+        "batch": min(size.get("N", -1), 2),
+        "channels": spec.layout.replace("N", "").index("C") > 0,
+        "turned": spec.output_layout != spec.layout,
+        "flip": spec.flip_kernel,
+        "bias": spec.bias,
+        "thin": 1 in (size[letter] for letter in spec.spatial),
+        "view": case.view,
+        "filling": case.filling,
+    }
+
+
+def _kind(pair: tuple[int, int]) -> str:
+    lo, hi = pair
+    return "crop" if min(lo, hi) < 0 else "none" if lo == hi == 0 else "even" if lo == hi else "odd"
+
+
+def _evenness(steps: tuple[int, ...]) -> str:
+    return "none" if set(steps) == {1} else "even" if len(set(steps)) == 1 else "mixed"
+
+
+def _family(dtype: str) -> str:
+    families = {"half": HALF, "float": FLOAT, "complex": COMPLEX, "integer": INTEGER}
+    return next(name for name, members in families.items() if dtype in members)
+
+
+def _pairs(case: Case) -> set[tuple[object, ...]]:
+    return set(combinations(features(case).items(), 2))
+
+
+def _covering(rng: np.random.Generator, count: int) -> Iterator[Case]:
+    covered: set[tuple[object, ...]] = set()
+    for _ in range(count):
+        drawn = [_exact(rng) for _ in range(DRAWS)]
+        best = max(drawn, key=lambda case: len(_pairs(case) - covered))
+        covered |= _pairs(best)
+        yield best
+
+
+def _exact(rng: np.random.Generator) -> Case:
+    case = random_case(rng)
+    # A sum that is exact in the accumulator only is no fair question of a narrower result.
+    wide = bool(rng.random() < 0.5)
+    return replace(
+        case,
+        filling="wide" if wide else "small",
+        view=VIEWS[int(rng.integers(3))] if rng.random() < 0.4 else "plain",
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def _bounded(rng: np.random.Generator) -> Case:
+    while True:
+        case = replace(random_case(rng), judge="bounded", filling="real")
+        out = case.out_dtype or case.dtype
+        if case.dtype not in INTEGER and out not in INTEGER:
+            return replace(case, seed=int(rng.integers(2**31)))
+
+
+def _property(rng: np.random.Generator, name: str) -> Case:
+    while True:
+        case = replace(random_case(rng), judge=name, out_dtype=None, seed=int(rng.integers(2**31)))
+        if case.dtype not in (*HALF, "bool") and applies(name, case) and 0 not in case.input_shape:
+            return case
+
+
+def _wrong(rng: np.random.Generator, wrong: str) -> Case:
+    while True:
+        case = random_case(rng)
+        spec = case.spec
+        fits = {
+            "padding_reach": not spec.transposed,
+            "kernel_too_large": not spec.transposed,
+            "bias_dtype": case.dtype != "float16",
+        }.get(wrong, True)
+        if not fits or case.output_size is not None or 0 in case.input_shape:
+            continue
+        try:
+            return replace(
+                case,
+                judge="refusal",
+                wrong=wrong,
+                dtype="float32",
+                out_dtype=None,
+                output_size=None,
+                seed=int(rng.integers(2**31)),
+            )
+        except ConvSpecError:
+            continue

@@ -1,0 +1,113 @@
+"""Calls that a target must refuse, each with one thing wrong and the error that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from convspec import ConvSpec, DTypeError, LayoutError, ShapeError
+
+from . import fillings
+from .cases import Case
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A wrong call: the arguments of ``target.run``, and the error that it must raise."""
+
+    arguments: tuple[Any, ...]
+    error: type[Exception]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def call(case: Case) -> Refusal:
+    """The wrong call of a case whose judge is ``refusal``."""
+    x, w, b = fillings.arrays(case)
+    return WRONG[case.wrong](case.spec, x, w, b)
+
+
+def _axes(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    return Refusal((spec, x[..., None], w, b), LayoutError)
+
+
+def _channels(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """Twice the channels, which many engines take for two groups."""
+    return Refusal((spec, np.concatenate([x, x], spec.layout.index("C")), w, b), ShapeError)
+
+
+def _weight_axes(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    return Refusal((spec, x, w[..., None], b), ShapeError)
+
+
+def _weight_order(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """One axis too long, as in a weight of another order."""
+    return Refusal((spec, x, np.concatenate([w, w], 0), b), ShapeError)
+
+
+def _bias_length(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    bias = np.zeros(spec.out_channels + 1, x.dtype)
+    return Refusal((spec.replace(bias=True), x, w, bias), ShapeError)
+
+
+def _bias_unwanted(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    bias = np.zeros(spec.out_channels, x.dtype)
+    return Refusal((spec.replace(bias=False), x, w, bias), ShapeError)
+
+
+def _weight_dtype(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    other = "float16" if x.dtype == np.float32 else "float32"
+    return Refusal((spec, x, w.astype(other), b), DTypeError)
+
+
+def _bias_dtype(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    other = "float16" if x.dtype == np.float32 else "float32"
+    bias = np.zeros(spec.out_channels, other)
+    return Refusal((spec.replace(bias=True), x, w, bias), DTypeError)
+
+
+def _empty_axis(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """No position on the first spatial axis, which TensorFlow answers with stale memory."""
+    return Refusal((spec, x.take([], spec.layout.index(spec.spatial[0])), w, b), ShapeError)
+
+
+def _kernel_too_large(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    plain = spec.replace(padding=0, transposed=False, output_padding=0, bias=False)
+    at = plain.layout.index(plain.spatial[0])
+    large = plain.replace(kernel_size=(x.shape[at] + 1, *plain.kernel_size[1:]))
+    return Refusal((large, x, np.ones(large.weight_shape, x.dtype), None), ShapeError)
+
+
+def _padding_reach(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """Reflecting by as many positions as there are."""
+    n = x.shape[spec.layout.index(spec.spatial[0])]
+    padding = ((n, 0), *[(0, 0)] * (spec.rank - 1))
+    return Refusal((spec.replace(padding=padding, padding_mode="reflect"), x, w, b), ShapeError)
+
+
+def _output_size(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """On a forward convolution; on a transposed one, far too large."""
+    return Refusal((spec, x, w, b), ShapeError, {"output_size": (10_000,) * spec.rank})
+
+
+def _bool_array(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    return Refusal((spec.replace(bias=False), x.astype(bool), w.astype(bool), None), DTypeError)
+
+
+WRONG: dict[str, Callable[[ConvSpec, Any, Any, Any], Refusal]] = {
+    "axes": _axes,
+    "channels": _channels,
+    "weight_axes": _weight_axes,
+    "weight_order": _weight_order,
+    "bias_length": _bias_length,
+    "bias_unwanted": _bias_unwanted,
+    "weight_dtype": _weight_dtype,
+    "bias_dtype": _bias_dtype,
+    "empty_axis": _empty_axis,
+    "kernel_too_large": _kernel_too_large,
+    "padding_reach": _padding_reach,
+    "output_size": _output_size,
+    "bool_array": _bool_array,
+}

@@ -1,0 +1,159 @@
+"""The conformance suite's own parts: cases as text, two oracles, bounds, and what they notice."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+import convspec
+import convspec_conformance as conformance
+from convspec import ConvSpec, ConvSpecError
+from convspec.dtypes import COMPLEX, INTEGER
+from convspec_conformance import bounds, fillings, oracles
+from convspec_conformance.cases import JUDGES, WRONGS, Case
+from convspec_conformance.generate import features
+
+STANDARD = conformance.suite("standard", seed=0)
+
+
+def test_a_case_is_one_line() -> None:
+    for case in STANDARD:
+        assert "\n" not in case.line
+        assert conformance.parse(case.line) == case
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nonsense", "case: 'nonsense' should be like\n  exact float32 2x3x8x8 seed=1 | ConvSpec("),
+        ("exact float32 1x1x3 seed=x | ConvSpec(1, 1, (2,))", "case: 'x' should be a number."),
+        ("exact float32 1x1x3 seed=1 | __import__('os')", "should be a ConvSpec(...) call"),
+        ("exact float32 1x1x3 seed=1 | ConvSpec(1, 1, f())", "should be a ConvSpec(...) call"),
+        ("exact float32 1x1x3 seed=1 hue=2 | ConvSpec(1, 1, 2)", "case: unknown options hue in"),
+        ("exact float32 1x1x3 seed=1 view=odd | ConvSpec(1, 1, 2)", "case: view 'odd' is none of"),
+        ("exact float32 1x1x3 seed=1 | ConvSpec(1, 1, (0,))", "kernel_size[0] (axis W): must be"),
+    ],
+)
+def test_malformed_lines(line: str, message: str) -> None:
+    with pytest.raises(ConvSpecError, match=re.escape(message)):
+        conformance.parse(line)
+
+
+def test_the_same_seed_gives_the_same_cases() -> None:
+    assert conformance.suite("smoke", 7) == conformance.suite("smoke", 7)
+    assert conformance.suite("smoke", 7) != conformance.suite("smoke", 8)
+
+
+def test_every_judge_and_every_wrong_call_is_there() -> None:
+    for level in ("smoke", "standard"):
+        cases = conformance.suite(level)
+        assert {case.judge for case in cases} == set(JUDGES)
+        assert {case.wrong for case in cases} == {"", *WRONGS}
+
+
+def test_every_value_and_most_pairs_of_choices_are_covered() -> None:
+    exact = [features(case) for case in STANDARD if case.judge == "exact"]
+    values = {name: {f[name] for f in exact} for name in exact[0]}
+    assert values["mode"] == {"zeros", "reflect", "replicate", "circular"}
+    assert values["padding"] >= {"crop", "even", "none", "odd", "same", "same_lower"}
+    assert values["batch"] == {-1, 0, 1, 2}
+    seen = {pair for f in exact for pair in combinations(sorted(f.items(), key=str), 2)}
+    drawn = [features(case) for case in conformance.suite("standard", 1)]
+    later = {pair for f in drawn for pair in combinations(sorted(f.items(), key=str), 2)}
+    assert len(later - seen) < 0.12 * len(later)
+
+
+def test_the_two_oracles_agree() -> None:
+    """Exactly on integers; on real numbers to far less than any bound allows."""
+    for case in STANDARD:
+        if case.judge not in ("exact", "bounded"):
+            continue
+        x, w, b = fillings.arrays(case)
+        y = oracles.windows(case.spec, x, w, b, output_size=case.output_size)
+        if case.dtype in INTEGER:
+            expected = convspec.reference(case.spec, x, w, b, output_size=case.output_size)
+            assert np.array_equal(y.astype(expected.dtype), expected), case.line
+            continue
+        wide = "complex128" if case.dtype in COMPLEX else "float64"
+        expected = convspec.reference(
+            case.spec, x, w, b, output_size=case.output_size, out_dtype=wide
+        )
+        assert y.shape == expected.shape, case.line
+        if case.filling != "real":
+            assert np.array_equal(y, expected), case.line
+        else:
+            limit = bounds.elementwise(replace(case, dtype=wide, out_dtype=None), x, w, b, expected)
+            assert (np.abs(y - expected) <= limit).all(), case.line
+
+
+def test_exact_fillings_stay_exact() -> None:
+    """No sum of magnitudes reaches the first integer that the result's type lacks."""
+    for case in STANDARD:
+        out = case.out_dtype or case.dtype
+        if case.judge != "exact" or out in INTEGER or case.filling != "small":
+            continue
+        magnitudes = [None if a is None else np.abs(a) for a in fillings.arrays(case)]
+        wide = [None if a is None else a.astype("float64") for a in magnitudes]
+        y = convspec.reference(case.spec, *wide, output_size=case.output_size)
+        # |re| + |im| is up to sqrt(2) of the magnitude, and a product has two of them.
+        assert y.size == 0 or y.max() <= fillings.EXACT[out] * (2 if out in COMPLEX else 1)
+
+
+def test_wide_half_fillings_show_a_narrow_accumulator() -> None:
+    spec = ConvSpec(64, 1, (3, 3), bias=False)
+    case = Case("exact", spec, (1, 64, 6, 6), dtype="float16", filling="wide", seed=3)
+    x, w, _ = fillings.arrays(case)
+    right = convspec.reference(spec, x, w)
+    narrow = np.zeros((), "float16")
+    for a, b in zip(x[0, :, :3, :3].ravel(), w[0].ravel(), strict=True):
+        narrow = np.float16(narrow + a * b)
+    assert narrow != right[0, 0, 0, 0]
+
+
+def test_the_bound_is_neither_loose_nor_tight() -> None:
+    """float32 sums in any order are inside; one wrong tap of 75 is outside."""
+    spec = ConvSpec(3, 8, (5, 5), bias=False)
+    case = Case("bounded", spec, (1, 3, 12, 12), filling="real", seed=1)
+    x, w, b = fillings.arrays(case)
+    exact = convspec.reference(spec, x, w, out_dtype="float64")
+    limit = bounds.elementwise(case, x, w, b, exact)
+    windows = np.lib.stride_tricks.sliding_window_view(x[0], (5, 5), axis=(1, 2))
+    for order in (1, -1):
+        products = windows.transpose(1, 2, 0, 3, 4).reshape(8, 8, 75) * w[0].ravel()
+        y = np.add.accumulate(products[..., ::order], axis=-1, dtype="float32")[..., -1]
+        assert (np.abs(y - exact[0, 0]) <= limit[0, 0]).all()
+    w2 = w.copy()
+    w2[0, 0, 0, 0] = 0
+    assert (np.abs(convspec.reference(spec, x, w2) - exact)[0, 0] > limit[0, 0]).mean() > 0.99
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_false_alarm(backend: convspec.Backend, seed: int) -> None:
+    target = conformance.BackendTarget(backend)
+    cases = conformance.suite("smoke", seed)
+    for case in cases[:: 4 if backend.name == "jax" else 1]:
+        verdict = conformance.judge(case, target)
+        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
+
+
+def test_anything_that_a_target_raises_is_a_verdict() -> None:
+    class Broken(conformance.BackendTarget):
+        def run(self, *arguments: object, **options: object) -> np.ndarray:
+            raise RuntimeError("out of order")
+
+    target = Broken(convspec.get_backend("numpy"))
+    statuses = {conformance.judge(case, target).status for case in STANDARD}
+    assert statuses == {"error", "fail"}
+
+
+def test_targets_by_name() -> None:
+    assert conformance.load("numpy").name == "numpy"
+    assert conformance.load("convspec_numpy:backend").name == "numpy"
+    with pytest.raises(ConvSpecError, match=re.escape("backend: 'nowhere:x' could not be loaded")):
+        conformance.load("nowhere:x")
+    with pytest.raises(ConvSpecError, match="is neither a convspec.Backend nor a target"):
+        conformance.load("math:pi")
