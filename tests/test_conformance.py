@@ -155,5 +155,5 @@ def test_targets_by_name() -> None:
     assert conformance.load("convspec_numpy:backend").name == "numpy"
     with pytest.raises(ConvSpecError, match=re.escape("backend: 'nowhere:x' could not be loaded")):
         conformance.load("nowhere:x")
-    with pytest.raises(ConvSpecError, match="is neither a convspec.Backend nor a target"):
+    with pytest.raises(ConvSpecError, match=r"is neither a convspec\.Backend"):
         conformance.load("math:pi")
