@@ -36,7 +36,7 @@ class NumpyBackend(PlanBackend):
         if type(x) is np.ndarray:
             return x
         if isinstance(x, np.ma.MaskedArray):
-            raise TypeError("what its mask hides would count; fill it first.")
+            raise TypeError("it hides elements; make a dense one of it first.")
         return np.asarray(x)  # a matrix has two axes whatever is done with it
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:

@@ -44,7 +44,7 @@ class TensorflowBackend(PlanBackend):
         if isinstance(x, tf.Tensor):
             return x
         if isinstance(x, (tf.SparseTensor, tf.RaggedTensor)):
-            raise TypeError("make it dense and of one shape first.")
+            raise TypeError("its kind has none; make a dense one of it first.")
         return tf.convert_to_tensor(x)
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:

@@ -24,13 +24,14 @@ from ._kernel import conv
 
 def works(call: Call, **changes: Any) -> bool:
     """Whether a call like this one, with some fields changed, gives right answers here."""
-    return _probe(_miniature(replace(call, **changes)))
+    kind = _miniature(replace(call, **changes))
+    return _probe(kind) and (tf.executing_eagerly() or _infers(kind))
 
 
 def _miniature(call: Call) -> Call:
     """The smallest call of the same kind; what is 1 stays 1.
 
-    Sizes follow from the spec in :func:`_probe`; those of the call that must not matter are
+    Sizes follow from the spec in :func:`_trial`; those of the call that must not matter are
     replaced by what stands for their kind, so that like calls share one trial.
     """
     groups = min(call.groups, 2)
@@ -59,8 +60,8 @@ def _plain(size: Any) -> int:
     return size if isinstance(size, int) else 2
 
 
-@cache
-def _probe(kind: Call) -> bool:
+def _trial(kind: Call) -> tuple[Call, Any, Any, Any]:
+    """A call of this kind, its input and weight as small integers, and what it has to give."""
     spec = ConvSpec(
         kind.in_channels,
         kind.out_channels,
@@ -87,6 +88,12 @@ def _probe(kind: Call) -> bool:
     call = replace(kind, input_size=sizes, output_size=expected.shape[1:-1])
     if kind.same:
         call = replace(call, padding=((1, 1),) * kind.rank)  # any amounts: SAME is a word
+    return call, x, w, expected
+
+
+@cache
+def _probe(kind: Call) -> bool:
+    call, x, w, expected = _trial(kind)
     with tf.init_scope():
         arrays = [cast(tf.constant(array), dtype=kind.dtype) for array in (x, w)]
         try:
@@ -96,3 +103,16 @@ def _probe(kind: Call) -> bool:
         if tuple(y.shape) != expected.shape:
             return False
         return bool((cast(y, dtype="int64").numpy() == expected).all())
+
+
+@cache
+def _infers(kind: Call) -> bool:
+    """Whether a graph knows the shape of the result: of unequal dilations in 3-D it knows one."""
+    call, x, w, expected = _trial(kind)
+    with tf.Graph().as_default():
+        arrays = [tf.zeros(array.shape, kind.dtype) for array in (x, w)]
+        try:
+            y = conv(*arrays, call=call)
+        except (tf.errors.OpError, ValueError, TypeError, NotImplementedError):
+            return False
+        return bool(tuple(y.shape) == expected.shape)

@@ -44,7 +44,7 @@ class TorchBackend(PlanBackend):
             return _held(x)
         if x.layout is not STRIDED or x.is_nested:
             kind = "nested" if x.is_nested else x.layout
-            raise TypeError(f"it is {kind}; make it dense and of one shape first.")
+            raise TypeError(f"it is {kind}; make a dense one of it first.")
         return x
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:

@@ -156,4 +156,7 @@ class Backend(ABC):
         raise self._lacks("does not flip axes")
 
     def _lacks(self, what: str) -> UnsupportedError:
-        return UnsupportedError(f"backend: {self.name} {what}; its adapter leaves that method out.")
+        error: UnsupportedError = UnsupportedError(
+            f"backend: {self.name} {what}; its adapter leaves that method out."
+        )
+        return error
