@@ -61,5 +61,5 @@ def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     check(backend, case, rng)
     monkeypatch.setattr(backend, "to_numpy", wrong)
-    with pytest.raises(AssertionError, match=re.escape("Case(spec=")):
+    with pytest.raises(AssertionError, match=re.escape("Case(judge=")):
         check(backend, case, rng)
