@@ -13,6 +13,7 @@ from .backend import Support
 from .conventions import get_convention
 from .errors import ConvSpecError
 from .geometry import extent
+from .tiles import Tiles, halo
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -229,6 +230,43 @@ class ConvSpec:
             UnsupportedError: a padding mode other than zeros, whose adjoint is no convolution.
         """
         return ConvSpec(**problem.adjoint_arguments(self, input_shape))
+
+    # ---- parts ----
+
+    def tiles(
+        self,
+        input_shape: Sequence[int],
+        output_chunks: Any,
+        output_size: int | Sequence[int] | None = None,
+    ) -> Tiles:
+        """The convolution in tiles: for each box of the output, what to read and what to run.
+
+        Assembled, the tiles equal the whole bit for bit wherever sums are exact.
+
+        Args:
+            input_shape: one size per letter of ``layout``.
+            output_chunks: one entry per spatial axis, or per axis of ``output_layout``, or one
+                for every spatial axis: a size of chunk, all sizes of the axis in turn, or None
+                or -1 for the whole axis. Axis C stays whole.
+            output_size: as in a call.
+
+        Returns:
+            A sequence of :class:`~convspec.tiles.Tile` that makes each one when asked for it.
+
+        Raises:
+            LayoutError, ShapeError: as :meth:`output_shape`; chunks that do not make the axis.
+        """
+        return Tiles(self, input_shape, output_chunks, output_size)
+
+    @property
+    def halo(self) -> tuple[tuple[int, int], ...]:
+        """How far, for each spatial axis and side, a chunk's slab reaches into its neighbours.
+
+        Of the input, positions o*stride to (o+1)*stride belong to output o (transposed, position
+        i belongs to the outputs i*stride to (i+1)*stride). Where named padding depends on the
+        input's size, it is the largest amount that any size needs.
+        """
+        return halo(self)
 
     # ---- other orders ----
 
