@@ -118,7 +118,7 @@ def _spec_of(weight: Any, transposed: bool, given: dict[str, Any]) -> ConvSpec:
     try:
         return _cached_spec(shape, transposed, items, _types(items))
     except TypeError:  # a value without a hash: an array is fine, the rest has its message
-        return _new_spec(shape, transposed, items)
+        return spec_of_shape(shape, transposed, items)
 
 
 def _hashable(value: Any) -> Any:
@@ -132,12 +132,13 @@ def _types(value: Any) -> Any:
 @lru_cache(maxsize=1024)
 def _cached_spec(shape: Any, transposed: bool, given: Any, types: Any) -> ConvSpec:
     """``types`` keep True and 1.0, which equal 1, from finding what 1 gave."""
-    return _new_spec(shape, transposed, given)
+    return spec_of_shape(shape, transposed, given)
 
 
-def _new_spec(
+def spec_of_shape(
     shape: tuple[Any, ...], transposed: bool, given: tuple[tuple[str, Any], ...]
 ) -> ConvSpec:
+    """The spec whose weight has this shape; ``given`` are further arguments, by name."""
     unknown = [i for i, size in enumerate(shape) if type(size) is not int]
     if unknown:
         raise ShapeError(
