@@ -1,0 +1,101 @@
+"""The process in which a target computes: it answers one question after the other.
+
+Whatever a kernel does to the process it runs in, it does here: the parent sees the connection
+close and reads this process's last words from its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from time import perf_counter
+
+from .cases import Case
+from .judges import Verdict, judge
+from .targets import Target, load
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a case in this process.
+
+    Attributes:
+        verdict: the judge's.
+        claimed: whether the target says that it computes the case; a refusal is always expected.
+        seconds: how long it took.
+    """
+
+    verdict: Verdict
+    claimed: bool
+    seconds: float
+
+
+def serve(connection: Connection, name: str, path: str, seconds: float, memory: int | None) -> None:
+    """Load a target and answer questions about it until the connection ends.
+
+    Args:
+        connection: to the parent; each question is ``(kind, *arguments)``, each answer
+            ``(True, value)`` or ``(False, text)``. The first answer comes unasked: the target's
+            name and version, or why it could not be loaded.
+        name: of the target, for :func:`.targets.load`.
+        path: of the file that takes whatever is written to stdout and stderr.
+        seconds: after which a question that is not answered ends the process, the stack in its log.
+        memory: most bytes of address space, or None for no limit.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):  # frameworks write pages there, from C++ too
+        os.dup2(log, stream)
+    faulthandler.enable(file=log, all_threads=False)
+    _be_killed_first()
+    try:
+        if memory is not None:
+            _limit(memory)
+        target = load(name)
+        connection.send((True, _identity(target)))
+    except BaseException as error:  # SystemExit too: whatever it is, the parent tells the user
+        connection.send((False, str(error) or type(error).__name__))
+        return
+    kinds = {"judge": answer}
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            kind, *arguments = connection.recv()
+            os.ftruncate(log, 0)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=log)
+            reply = (True, kinds[kind](target, *arguments))
+            faulthandler.cancel_dump_traceback_later()
+            connection.send(reply)
+
+
+def answer(target: Target, case: Case, probe: bool) -> Answer:
+    """Judge one case."""
+    start = perf_counter()
+    claimed = True
+    try:
+        claimed = case.judge == "refusal" or bool(target.claims(case))
+        verdict = judge(case, target, probe=probe)
+    except Exception as error:  # claims() is the target's code too
+        verdict = Verdict("error", f"{type(error).__name__}: {error}")
+    return Answer(verdict, claimed, perf_counter() - start)
+
+
+def _identity(target: Target) -> dict[str, str]:
+    backend = getattr(target, "backend", None)
+    version = backend.capabilities.version if backend is not None else ""
+    return {"name": target.name, "version": getattr(target, "version", version)}
+
+
+def _be_killed_first() -> None:
+    """Where memory runs out, Linux shall end this process, not the one that reports it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("900")
+
+
+def _limit(memory: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

@@ -1,0 +1,157 @@
+"""The runner: whatever a case does to its process is a verdict, and the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import conformance_targets as fake
+import convspec_conformance as conformance
+from convspec import ConvSpec, ConvSpecError
+from convspec_conformance.journal import Journal
+from convspec_conformance.runner import Limits, Result, Run, Worker, run
+
+FRAGILE = "conformance_targets:fragile"
+
+
+def case(width: int, seed: int = 0) -> conformance.Case:
+    return conformance.Case("exact", ConvSpec(1, 1, (2,)), (1, 1, width), seed=seed)
+
+
+GOOD = [case(5, seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Run:
+    """Every ending among good cases, on two workers."""
+    cases = [GOOD[0], *(case(width) for width in range(fake.SEGFAULT, fake.UNCLAIMED + 1)), GOOD[1]]
+    return run(FRAGILE, cases, jobs=2, limits=Limits(seconds=1.0, memory=2**34))
+
+
+def verdict(run: Run, width: int) -> tuple[str, str]:
+    found = next(r.verdict for r in run.results if r.case.input_shape[-1] == width)
+    return found.status, found.detail
+
+
+def test_the_run_goes_on_and_keeps_the_order(fragile: Run) -> None:
+    assert (fragile.target, fragile.version, fragile.broken) == ("fragile", "7.1", "")
+    widths = [result.case.input_shape[-1] for result in fragile.results]
+    assert widths == [5, *range(fake.SEGFAULT, fake.UNCLAIMED + 1), 5]
+    good = [r.verdict.status for r in fragile.results if r.case.input_shape[-1] == 5]
+    assert good == ["pass", "pass"]
+    assert len(fragile.failures) == 8
+
+
+def test_crashes_say_how_the_process_ended(fragile: Run) -> None:
+    status, detail = verdict(fragile, fake.SEGFAULT)
+    assert status == "crash"
+    assert detail.startswith(
+        "the process was ended by SIGSEGV: Fatal Python error: Segmentation fault; File "
+    )
+    assert "string_at" in detail
+    status, detail = verdict(fragile, fake.ABORT)
+    assert status == "crash"
+    assert detail.startswith("the process was ended by SIGABRT: Fatal Python error: Aborted; File ")
+    assert verdict(fragile, fake.EXIT) == ("crash", "the process ended with status 3")
+    assert verdict(fragile, fake.KILLED) == (
+        "crash",
+        "the process was ended by SIGKILL, as the kernel does when memory runs out",
+    )
+
+
+def test_a_hang_says_where(fragile: Run) -> None:
+    status, detail = verdict(fragile, fake.HANG)
+    assert status == "hang"
+    assert detail.startswith("no answer within 1 s. Timeout (0:00:01)!; File ")
+    assert "_hang" in detail
+
+
+def test_out_of_memory_is_a_verdict(fragile: Run) -> None:
+    status, detail = verdict(fragile, fake.MEMORY)
+    assert status == "error"
+    assert "MemoryError: Unable to allocate 128. GiB" in detail
+
+
+def test_errors_wrong_numbers_and_unclaimed(fragile: Run) -> None:
+    assert verdict(fragile, fake.RAISES) == (
+        "error",
+        "RuntimeError: an internal error of the framework",
+    )
+    assert verdict(fragile, fake.WRONG)[0] == "fail"
+    assert verdict(fragile, fake.UNCLAIMED) == ("unclaimed", "width 19 is unlucky")
+    assert [r.claimed for r in fragile.results if r.case.input_shape[-1] == 19] == [False]
+
+
+def test_probing_shows_what_could_be_claimed() -> None:
+    found = run(FRAGILE, [GOOD[0], case(fake.UNCLAIMED)], probe=True)
+    assert [(r.verdict.status, r.claimed, r.unexpected) for r in found.results] == [
+        ("pass", True, False),
+        ("pass", False, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "conformance_targets:dies_loading",
+            "loaded: the process was ended by SIGABRT",
+        ),
+        ("conformance_targets:refuses_loading", "backend: no licence found."),
+        ("nonsense", "backend: 'nonsense' is no"),
+    ],
+)
+def test_a_target_that_cannot_be_loaded(name: str, message: str) -> None:
+    found = run(name, GOOD)
+    assert found.results == []
+    assert message in found.broken
+
+
+def test_a_worker_says_when_it_cannot_come_back() -> None:
+    refused = pytest.raises(ConvSpecError, match=r"backend: no licence found\.")
+    with Worker("conformance_targets:refuses_loading") as worker, refused:
+        worker.judge(GOOD[0])
+
+
+# ---- journals ----
+
+
+IDENTITY = {"name": "fragile", "version": "7.1"}
+
+
+def counting(journal: Journal, new: list[Result]) -> dict[str, Callable[..., object]]:
+    def record(result: Result) -> None:
+        new.append(result)
+        journal.add(IDENTITY, result)
+
+    return {"loaded": journal.known, "record": record}
+
+
+def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    first: list[Result] = []
+    run(FRAGILE, [*GOOD[:2], case(fake.WRONG)], **counting(Journal(path), first))
+    with path.open("a") as file:
+        file.write('{"target": "fragi')  # killed while it wrote
+    second: list[Result] = []
+    whole = run(FRAGILE, [*GOOD, case(fake.WRONG)], **counting(Journal(path), second))
+    assert [result.case for result in second] == GOOD[2:]
+    assert [r.verdict.status for r in whole.results] == ["pass"] * 4 + ["fail"]
+    assert whole.results[4].verdict == first[2].verdict
+    assert len(path.read_text().splitlines()) == 5
+    again = Journal(path)
+    assert len(again.known(IDENTITY)) == 5
+    assert again.known({"name": "fragile", "version": "7.2"}) == {}
+    assert again.known({"name": "numpy", "version": "7.1"}) == {}
+
+
+def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_text(json.dumps({"target": "x"}) + "\n")
+    with pytest.raises(ConvSpecError, match=r"resume: .*journal, line 1: is no result of a run"):
+        Journal(path)
+    with pytest.raises(ConvSpecError, match=r"resume: .* cannot be used"):
+        Journal(tmp_path)
