@@ -42,6 +42,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "conv": conv,
     "flip": lambda x, *, axes: f"jnp.flip({x}, {tuple_text(axes)})",
     "input": lambda name, shape, dtype: f"{example_text(name, shape, 'jnp')}.astype(jnp.{dtype})",
+    "literal": lambda values, *, dtype: f"jnp.array({values}, dtype=jnp.{dtype})",
     "pad": pad,
     "permute": lambda x, *, axes: f"{x}.transpose{tuple_text(axes)}",
     "reshape": lambda x, *, shape: f"{x}.reshape{tuple_text(shape)}",

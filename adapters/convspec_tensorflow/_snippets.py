@@ -38,6 +38,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "conv": conv,
     "flip": lambda x, *, axes: f"tf.reverse({x}, {list_text(axes)})",
     "input": lambda name, shape, dtype: f"tf.cast({example_text(name, shape, 'np')}, tf.{dtype})",
+    "literal": lambda values, *, dtype: f"tf.constant({values}, dtype=tf.{dtype})",
     "pad": lambda x, *, pairs, mode: f"tf.pad({x}, {list_text(pairs)})",
     "permute": lambda x, *, axes: f"tf.transpose({x}, {list_text(axes)})",
     "reshape": lambda x, *, shape: f"tf.reshape({x}, {list_text(shape)})",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from convspec import reference
-from convspec.dtypes import COMPLEX, accumulator
+from convspec.dtypes import COMPLEX, INTEGER, accumulator
 
 from .cases import Case
 from .fillings import Array
@@ -32,6 +32,11 @@ EXTRA = 2
 #: Looser profiles for engines that say so, as factors of the accumulation's term: Winograd's
 #: F(4x4, 3x3) amplifies by its transforms (Barabasz et al., 2020), TF32 has an 11-bit significand.
 PROFILES = {"standard": 1.0, "winograd": 64.0, "tf32": 2.0**13}
+
+
+def applies(case: Case) -> bool:
+    """Whether there is rounding to bound."""
+    return not {case.dtype, case.out_dtype or case.dtype} & set(INTEGER)
 
 
 def elementwise(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
-from convspec import ConvSpecError
 from convspec.dtypes import COMPLEX, FLOAT, HALF, INTEGER
 
 from .cases import VIEWS, WRONGS, Case
 from .drawing import random_case
-from .properties import PROPERTIES, applies
+from .judges import fair
+from .properties import PROPERTIES
 
 #: Cases of each level: exact, bounded, per property, per wrong call.
 LEVELS = {"smoke": (60, 15, 2, 1), "standard": (500, 100, 15, 4), "full": (8000, 2000, 250, 40)}
@@ -113,40 +114,21 @@ def _exact(rng: np.random.Generator) -> Case:
 
 
 def _bounded(rng: np.random.Generator) -> Case:
-    while True:
-        case = replace(random_case(rng), judge="bounded", filling="real")
-        out = case.out_dtype or case.dtype
-        if case.dtype not in INTEGER and out not in INTEGER:
-            return replace(case, seed=int(rng.integers(2**31)))
+    return _drawn(rng, judge="bounded", filling="real")
 
 
 def _property(rng: np.random.Generator, name: str) -> Case:
-    while True:
-        case = replace(random_case(rng), judge=name, out_dtype=None, seed=int(rng.integers(2**31)))
-        if case.dtype not in (*HALF, "bool") and applies(name, case) and 0 not in case.input_shape:
-            return case
+    return _drawn(rng, judge=name, out_dtype=None)
 
 
 def _wrong(rng: np.random.Generator, wrong: str) -> Case:
+    options = {"dtype": "float32", "out_dtype": None, "output_size": None}
+    return _drawn(rng, judge="refusal", wrong=wrong, **options)
+
+
+def _drawn(rng: np.random.Generator, **fields: Any) -> Case:
+    """A random case with some fields given, of which it makes sense."""
     while True:
-        case = random_case(rng)
-        spec = case.spec
-        fits = {
-            "padding_reach": not spec.transposed,
-            "kernel_too_large": not spec.transposed,
-            "bias_dtype": case.dtype != "float16",
-        }.get(wrong, True)
-        if not fits or case.output_size is not None or 0 in case.input_shape:
-            continue
-        try:
-            return replace(
-                case,
-                judge="refusal",
-                wrong=wrong,
-                dtype="float32",
-                out_dtype=None,
-                output_size=None,
-                seed=int(rng.integers(2**31)),
-            )
-        except ConvSpecError:
-            continue
+        case = replace(random_case(rng), **fields)
+        if fair(case):
+            return replace(case, seed=int(rng.integers(2**31)))

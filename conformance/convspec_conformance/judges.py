@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convspec import ConvSpecError, UnsupportedError, reference
+from convspec import ConvSpecError, Support, UnsupportedError, reference
 from convspec.dtypes import COMPLEX
 
 from . import bounds, fillings, properties, refusals
@@ -48,11 +48,11 @@ def judge(case: Case, target: Target, *, probe: bool = False) -> Verdict:
         target: on what.
         probe: run the case even where it is not claimed.
     """
-    if case.judge == "refusal":
-        return _refused(case, target)
-    claim = target.claims(case)
+    claim = claims(case, target)
     if not claim and not probe:
         return Verdict("unclaimed", claim.reason)
+    if case.judge == "refusal":
+        return _refused(case, target)
     try:
         if case.judge == "exact":
             return _exact(case, target)
@@ -65,6 +65,30 @@ def judge(case: Case, target: Target, *, probe: bool = False) -> Verdict:
         return Verdict("error", f"claimed, but refused: {error}")
     except Exception as error:  # whatever the target raises is a result
         return Verdict("error", f"{type(error).__name__}: {error}")
+
+
+def claims(case: Case, target: Target) -> Support:
+    """Whether a target says that it computes a case; refusing a wrong call is its duty."""
+    if case.judge == "refusal" and _typed(target):
+        return Support(True, "native")
+    return target.claims(case)
+
+
+def _typed(target: Target) -> bool:
+    return bool(getattr(target, "typed_refusals", True))
+
+
+def fair(case: Case) -> bool:
+    """Whether a case asks something that has an answer: its shapes are legal, its judge applies."""
+    try:
+        case.spec.output_shape(case.input_shape, case.output_size)
+    except ConvSpecError:
+        return False
+    if case.judge == "refusal":
+        return refusals.applies(case)
+    if case.judge == "bounded":
+        return bounds.applies(case)
+    return case.judge == "exact" or properties.applies(case)
 
 
 def _compute(case: Case, target: Target, arrays: fillings.Arrays) -> Array:
@@ -111,13 +135,17 @@ def _refused(case: Case, target: Target) -> Verdict:
     try:
         y = target.run(*call.arguments, **call.options)
     except call.error as error:
-        if isinstance(error, ConvSpecError):
+        if isinstance(error, ConvSpecError) or not _typed(target):
             return Verdict("pass")
         return Verdict("fail", f"refused by {type(error).__name__}, which is no ConvSpecError")
     except Exception as error:
+        if not _typed(target):
+            return Verdict("pass")
         return Verdict(
             "fail", f"expected {call.error.__name__}, got {type(error).__name__}: {error}"
         )
+    if not _typed(target) and not y.size:
+        return Verdict("pass", "an empty result, in which no number is wrong")
     return Verdict("fail", f"{case.wrong}: accepted, and gave numbers of shape {y.shape}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from convspec import ConvSpec, convert_layout
-from convspec.dtypes import COMPLEX, FLOAT
+from convspec.dtypes import COMPLEX, FLOAT, HALF
 
 from . import fillings
 from .cases import Case
@@ -22,9 +22,11 @@ from .targets import Target
 Sides = tuple[Array, Array]
 
 
-def applies(name: str, case: Case) -> bool:
-    """Whether a property says anything about a case."""
+def applies(case: Case) -> bool:
+    """Whether the property that is a case's judge says anything about it."""
     spec = case.spec
+    if case.dtype in HALF or case.out_dtype is not None or 0 in case.input_shape:
+        return False
     named = any(isinstance(entry, str) for entry in spec.padding)
     return {
         "linearity": not spec.bias,
@@ -40,7 +42,7 @@ def applies(name: str, case: Case) -> bool:
         and case.output_size is None
         and not spec.bias,
         "batch": "N" in spec.layout and case.input_shape[spec.layout.index("N")] > 1,
-    }[name]
+    }[case.judge]
 
 
 def _space(case: Case) -> list[int]:

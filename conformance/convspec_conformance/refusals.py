@@ -23,6 +23,13 @@ class Refusal:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+def applies(case: Case) -> bool:
+    """Whether the wrong call can be made of a case's spec."""
+    forward_only = case.wrong in ("padding_reach", "kernel_too_large")
+    plain = case.output_size is None and case.out_dtype is None and 0 not in case.input_shape
+    return plain and case.dtype == "float32" and not (forward_only and case.spec.transposed)
+
+
 def call(case: Case) -> Refusal:
     """The wrong call of a case whose judge is ``refusal``."""
     x, w, b = fillings.arrays(case)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import dispatch
@@ -10,7 +11,7 @@ from .backend import Backend, Environment, Support
 from .dtypes import name_of
 from .errors import ConvSpecError, UnsupportedError
 from .layouts import sized
-from .plan import Call, linear
+from .plan import Call, Node, linear
 from .problem import Problem, resolve, smallest_shape
 from .toolkit import PlanBackend
 
@@ -125,21 +126,36 @@ def native(engine: PlanBackend, call: Call) -> str:
 
 
 def code(
-    spec: ConvSpec, backend: str | Backend, input_shape: Sequence[int] | None, dtype: Any
+    spec: ConvSpec,
+    backend: str | Backend,
+    input_shape: Sequence[int] | None,
+    dtype: Any,
+    *,
+    output_size: Any = None,
+    out_dtype: Any = None,
+    example: Callable[[str, Node], str] | None = None,
 ) -> str:
-    """See :meth:`ConvSpec.code`."""
+    """See :meth:`ConvSpec.code`.
+
+    ``output_size`` and ``out_dtype`` are those of the call; ``example`` gives the source of an
+    input by its name and node, in place of :meth:`PlanBackend.example`.
+    """
     engine = dispatch.chosen(backend)
     if not isinstance(engine, PlanBackend):
         raise UnsupportedError(f"backend: {engine.name} does not tell its calls as source code.")
     shape = smallest_shape(spec) if input_shape is None else input_shape
-    problem = resolve(spec, shape, None)
-    lowered = engine.plan(problem, environment(dtype, bias=spec.bias))
+    problem = resolve(spec, shape, output_size)
+    env = environment(dtype, bias=spec.bias)
+    if out_dtype is not None:
+        env = replace(env, out_dtype=name_of(out_dtype, "out_dtype"))
+    lowered = engine.plan(problem, env)
+    example = example or engine.example
     letters = {"x": spec.layout, "weight": spec.weight_layout, "bias": "O"}
     source = [engine.prologue(lowered), ""]
     names: list[str] = []
     for node in lowered.inputs:
         names.append(node.params["name"])
-        source.append(f"{names[-1]} = {engine.example(names[-1], node)}  # {letters[names[-1]]}")
+        source.append(f"{names[-1]} = {example(names[-1], node)}  # {letters[names[-1]]}")
     source.append("")
     steps = linear(lowered.plan, lowered.inputs)
     live = set(range(len(names)))

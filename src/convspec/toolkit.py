@@ -27,7 +27,8 @@ class PlanBackend(Backend):
     Attributes:
         operations: a function for each of :data:`convspec.plan.OPERATIONS`.
         snippets: for each of them, a function of the arguments' names and the same parameters
-            that gives the expression in the framework's own words.
+            that gives the expression in the framework's own words; and ``"input"`` and
+            ``"literal"``, which make an array of a shape and of Python's nested lists.
         views: the operations that give a view of their input rather than a copy.
     """
 
