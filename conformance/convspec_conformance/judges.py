@@ -14,6 +14,7 @@ from . import bounds, fillings, properties, refusals
 from .cases import Case
 from .fillings import Array
 from .targets import Target
+from .watching import Watched
 
 #: Verdicts: the case holds; it does not; it is not claimed and was not run; the target raised; its
 #: process died; it did not come back in time.
@@ -51,8 +52,14 @@ def judge(case: Case, target: Target, *, probe: bool = False) -> Verdict:
     claim = claims(case, target)
     if not claim and not probe:
         return Verdict("unclaimed", claim.reason)
-    if case.judge == "refusal":
-        return _refused(case, target)
+    watched = Watched(target)
+    verdict = _refused(case, target) if case.judge == "refusal" else _computed(case, watched, claim)
+    if watched.misdeed and verdict.status in ("pass", "fail"):
+        return Verdict("fail", watched.misdeed, verdict.ratio)
+    return verdict
+
+
+def _computed(case: Case, target: Target, claim: Support) -> Verdict:
     try:
         if case.judge == "exact":
             return _exact(case, target)

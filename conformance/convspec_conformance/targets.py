@@ -12,12 +12,18 @@ from convspec.backend import Environment
 from convspec.problem import resolve
 
 from .cases import Case
+from .catalogue import describe
 
 Array = np.ndarray[Any, Any]
 
 
 class Target(Protocol):
-    """An engine under test."""
+    """An engine under test.
+
+    Two attributes may be left out: ``version``, of the framework; and ``typed_refusals``, by
+    default true: every wrong call is refused by the error of convspec that says what is wrong.
+    Where it is false, ``claims`` says which wrong calls are refused, and any exception will do.
+    """
 
     name: str
 
@@ -38,11 +44,23 @@ class Target(Protocol):
 
 
 class BackendTarget:
-    """A convspec backend, through the spec's own call."""
+    """A convspec backend, through the spec's own call.
 
-    def __init__(self, backend: Backend) -> None:
+    A mode of a framework (compiled, in another memory format) is a subclass that says how arrays
+    are handed over, or how the spec is called.
+    """
+
+    def __init__(self, backend: Backend, name: str | None = None) -> None:
         self.backend = backend
-        self.name = backend.name
+        self.name = backend.name if name is None else name
+
+    def given(self, array: Array) -> Any:
+        """A NumPy array as the framework's own."""
+        return self.backend.from_foreign(array)
+
+    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
+        """The spec on the framework's arrays."""
+        return spec(*arrays, backend=self.backend, **options)
 
     def run(
         self,
@@ -54,8 +72,8 @@ class BackendTarget:
         output_size: Any = None,
         out_dtype: str | None = None,
     ) -> Array:
-        arrays = [None if a is None else self.backend.from_foreign(a) for a in (x, w, b)]
-        y = spec(*arrays, output_size=output_size, out_dtype=out_dtype, backend=self.backend)
+        arrays = [None if a is None else self.given(a) for a in (x, w, b)]
+        y = self.call(spec, *arrays, output_size=output_size, out_dtype=out_dtype)
         result: Array = self.backend.to_numpy(y)
         return result
 
@@ -71,17 +89,21 @@ class BackendTarget:
 
 
 def load(name: str) -> Target:
-    """The target called ``name``: a backend's name, or ``package.module:object``.
+    """The target called ``name``: see :mod:`convspec_conformance.catalogue`.
 
-    The object may be a backend, a target, or a function of no arguments that gives one.
+    The object of ``package.module:object`` may be a backend, a target, or a function of no
+    arguments that gives one.
 
     Raises:
         BackendNotFoundError: there is no such backend.
-        ConvSpecError: the module has no such object, or it is neither.
+        ConvSpecError: the module has no such object, or it is neither; the framework was imported
+            before under other settings.
     """
-    if ":" not in name:
+    description = describe(name)
+    description.prepare()
+    if not description.source:
         return BackendTarget(get_backend(name))
-    module, _, attribute = name.partition(":")
+    module, _, attribute = description.source.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -95,4 +117,6 @@ def load(name: str) -> Target:
             f"backend: {name!r} is neither a convspec.Backend nor a target with name, run, claims."
         )
     target: Target = found
+    if name != description.source:
+        target.name = name
     return target

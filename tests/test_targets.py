@@ -1,0 +1,213 @@
+"""Targets by name: what is known of them unloaded, their modes, and frameworks' own calls."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import convspec_conformance as conformance
+from convspec import BackendNotFoundError, ConvSpec, ConvSpecError
+from convspec_conformance.cases import Case, parse
+from convspec_conformance.catalogue import CATALOGUE, describe
+
+SMOKE = conformance.suite("smoke", seed=0)
+
+
+# ---- names ----
+
+
+def test_names_without_a_framework() -> None:
+    """Whoever starts processes knows every target and its environment, and imports nothing."""
+    code = (
+        "import sys\n"
+        "from convspec_conformance.catalogue import CATALOGUE\n"
+        "assert all(d.installed in (True, False) for d in CATALOGUE.values())\n"
+        "assert not {'torch', 'tensorflow', 'jax', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_descriptions() -> None:
+    assert describe("torch").environment == {}
+    assert describe("tensorflow-without-onednn").environment == {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert describe("raw-keras-torch").environment == {"KERAS_BACKEND": "torch"}
+    assert describe("raw-jax").raw
+    assert not describe("jax").raw
+    assert describe("mypackage.module:backend").source == "mypackage.module:backend"
+    assert all(name == description.name for name, description in CATALOGUE.items())
+    with pytest.raises(BackendNotFoundError, match="backend: 'pytorch' is no target; there are: "):
+        describe("pytorch")
+
+
+def test_settings_come_before_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tensorflow  # noqa: F401  (imported with oneDNN, so that it is too late)
+
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    message = (
+        "backend: 'tensorflow-without-onednn' needs TF_ENABLE_ONEDNN_OPTS=0 in the environment "
+        "before tensorflow is imported; start a new process with it."
+    )
+    with pytest.raises(ConvSpecError, match=re.escape(message)):
+        conformance.load("tensorflow-without-onednn")
+    assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
+
+
+# ---- modes ----
+
+#: Every how many of the smoke cases are run: XLA compiles each one of them.
+EVERY = {"torch-channels-last": 2, "tensorflow-graph": 6, "tensorflow-xla": 17, "jax-jit": 17}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_modes(name: str) -> None:
+    target = conformance.load(name)
+    assert target.name == name
+    for case in SMOKE[:: EVERY[name]]:
+        verdict = conformance.judge(case, target)
+        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
+
+
+def test_channels_last_means_strides() -> None:
+    target: Any = conformance.load("torch-channels-last")
+    assert target.given(np.zeros((2, 3, 4, 5), "float32")).stride() == (60, 1, 15, 3)
+    assert target.given(np.zeros((2, 3, 4, 5, 6), "float32")).stride() == (360, 1, 90, 18, 3)
+    assert target.given(np.zeros((2, 3, 4), "float32")).stride() == (12, 4, 1)
+
+
+# ---- frameworks' own calls ----
+
+RAW = ("raw-torch", "raw-tensorflow", "raw-jax")
+#: What each framework documents, and gets right.
+RIGHT = {
+    "raw-torch": (
+        "exact float32 2x4x5x6 seed=1 | ConvSpec(4, 6, (3, 2), padding=(1, 2), groups=2)",
+        "exact float32 4x5x6 seed=1 | ConvSpec(4, 6, 3, padding='same', layout='CHW')",
+        "exact float32 2x5x6x4 seed=1 view=reversed | ConvSpec(4, 6, 3, 2, 1, layout='NHWC', "
+        "transposed=True, output_padding=(1, 0), flip_kernel=True, output_layout='CWHN')",
+        "batch complex64 2x3x7 seed=1 | ConvSpec(3, 2, 3, 2, layout='NCW')",
+        "adjoint float64 2x3x7x5 seed=1 | ConvSpec(3, 2, 3, 2, 1, layout='NCHW', bias=False)",
+        "refusal float32 2x3x7x5 seed=1 wrong=channels | ConvSpec(3, 2, 3, layout='NCHW')",
+    ),
+    "raw-tensorflow": (
+        "exact float32 2x4x5x6 seed=1 | ConvSpec(4, 6, (3, 2), (2, 1), 'same', layout='NCHW')",
+        "exact float32 2x3x5x6 seed=1 | ConvSpec(3, 6, (3, 2), padding=((0, 1), 2), groups=3, "
+        "layout='NCHW', weight_layout='HWIM')",
+        "exact float64 4x5x6 seed=1 | ConvSpec(4, 6, 3, dilation=2, layout='CHW')",
+        "exact float32 2x5x6x4 seed=1 | ConvSpec(4, 6, 3, 2, layout='NHWC', "
+        "transposed=True, output_padding=(1, 0))",
+    ),
+    "raw-jax": (
+        "exact float32 2x5x4x6 seed=1 | ConvSpec(4, 6, (3, 2), 2, 'same_lower', 2, 2, "
+        "layout='NWCH', output_layout='HWCN')",
+        "exact int8 2x4x5 seed=1 out=int32 filling=wide | ConvSpec(4, 6, 3, layout='NCW')",
+        "exact float32 2x5x6x4 seed=1 | ConvSpec(4, 6, 3, 2, layout='NHWC', "
+        "transposed=True, output_padding=(1, 0), padding=((1, 0), -1))",
+        "refusal float32 2x3x7x5 seed=1 wrong=kernel_too_large | ConvSpec(3, 2, 2, layout='NCHW')",
+    ),
+}
+#: What each framework does not document, and why it is not claimed.
+MISSING = {
+    "raw-torch": {
+        "exact float32 1x2x5 seed=1 | ConvSpec(2, 2, 3, 2, 'same', layout='NCW')": (
+            "same padding at stride 1 only"
+        ),
+        "exact int8 1x2x5 seed=1 | ConvSpec(2, 2, 3, layout='NCW')": "no int8 is documented",
+        "refusal float32 1x2x5 seed=1 wrong=bias_unwanted | ConvSpec(2, 2, 3, layout='NCW')": (
+            "a rule of convspec's own"
+        ),
+    },
+    "raw-tensorflow": {
+        "exact float32 1x2x5 seed=1 | ConvSpec(2, 2, 3, padding=1, layout='NCW')": (
+            "explicit amounts are documented in 2-D alone"
+        ),
+        "exact float32 1x4x5 seed=1 | ConvSpec(4, 4, 3, groups=2, layout='NCW')": (
+            "groups are documented for depthwise_conv2d alone"
+        ),
+    },
+    "raw-jax": {
+        "exact float32 1x4x5 seed=1 | ConvSpec(4, 4, 3, groups=2, layout='NCW', transposed=True)": (
+            "conv_transpose has no groups"
+        ),
+        "exact float32 1x4x5 seed=1 out=complex64 | ConvSpec(4, 4, 3, layout='NCW')": (
+            "float32 does not give complex64"
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_own_calls(name: str) -> None:
+    target = conformance.load(name)
+    for line in RIGHT[name]:
+        verdict = conformance.judge(parse(line), target)
+        assert verdict.status == "pass", f"{line}\n{verdict.detail}"
+    for line, reason in MISSING[name].items():
+        verdict = conformance.judge(parse(line), target)
+        assert (verdict.status, verdict.detail) == ("unclaimed", reason), line
+
+
+def test_what_a_framework_gets_wrong_shows() -> None:
+    """tf.nn takes six channels and a filter of three for two groups."""
+    case = parse("refusal float32 2x3x7x5 seed=1 wrong=channels | ConvSpec(3, 2, 2, layout='NCHW')")
+    verdict = conformance.judge(case, conformance.load("raw-tensorflow"))
+    assert (verdict.status, verdict.detail) == (
+        "fail",
+        "channels: accepted, and gave numbers of shape (2, 2, 6, 4)",
+    )
+
+
+def test_own_calls_of_keras() -> None:
+    """In this process on whatever backend keras was imported with; each has a target."""
+    from convspec_conformance.frameworks import keras
+
+    target = keras.raw()
+    assert target.name.startswith("raw-keras-")
+    for line in (
+        "exact float32 2x5x6x4 seed=1 | ConvSpec(4, 6, 3, 2, 'same', layout='NHWC')",
+        "exact float32 2x5x6x4 seed=1 | ConvSpec(4, 8, 3, groups=4, layout='NHWC')",
+        "exact float32 2x4x5 seed=1 | ConvSpec(4, 6, 3, 2, layout='NCW', transposed=True)",
+    ):
+        assert conformance.judge(parse(line), target).status == "pass", line
+
+
+class Stub:
+    """A target that promises no error of convspec's: what it does with a wrong call is given."""
+
+    name = "stub"
+    typed_refusals = False
+
+    def __init__(self, answer: Callable[[], np.ndarray], claimed: bool = True) -> None:
+        self.answer = answer
+        self.claimed = claimed
+
+    def run(self, *arguments: object, **options: object) -> np.ndarray:
+        return self.answer()
+
+    def claims(self, case: Case) -> Any:
+        from convspec import Support
+
+        return Support(self.claimed, "native" if self.claimed else "none")
+
+
+def test_any_exception_refuses_where_none_is_promised() -> None:
+    def raises() -> np.ndarray:
+        raise RuntimeError("Given groups=1, expected 4 channels")
+
+    spec = ConvSpec(4, 2, 3, layout="NCW")
+    wrong = Case("refusal", spec, (1, 4, 5), wrong="channels")
+    assert conformance.judge(wrong, Stub(raises)).status == "pass"
+    assert conformance.judge(wrong, Stub(lambda: np.ones((1, 2, 3)))).status == "fail"
+    assert conformance.judge(wrong, Stub(lambda: np.ones((1, 2, 0)))).status == "pass"
+    assert conformance.judge(wrong, Stub(raises, claimed=False)).status == "unclaimed"
+    typed = Stub(raises)
+    typed.typed_refusals = True
+    assert conformance.judge(wrong, typed).status == "fail"
+    assert conformance.judge(replace(wrong, judge="exact"), typed).status == "error"
