@@ -59,12 +59,13 @@ def test_the_core_names_no_framework() -> None:
 
 
 def test_adapters_are_alike() -> None:
-    folders = sorted((ROOT / "adapters").glob("convspec_*"))
-    own = [{p.name for p in folder.glob("*.py")} for folder in folders]
-    common = {"__init__.py", "_arrays.py", "_backend.py", "_kernel.py", "_snippets.py"}
-    assert len(folders) == 4
-    assert all(common <= names for names in own)
-    assert set.union(*own) - common == {"_probe.py"}
+    """Each framework has the same files; one without arrays of its own needs fewer."""
+    folders = {p.name.removeprefix("convspec_"): p for p in (ROOT / "adapters").glob("convspec_*")}
+    for folder in folders.values():
+        assert {"__init__.py", "_backend.py"} <= {p.name for p in folder.glob("*.py")}
+    for name in ("numpy", "torch", "tensorflow", "jax"):
+        files = {p.name for p in folders[name].glob("*.py")}
+        assert {"_arrays.py", "_kernel.py", "_snippets.py"} <= files
 
 
 def test_entry_points_are_the_adapters() -> None:
@@ -263,7 +264,7 @@ def test_backends_tell_versions() -> None:
     import torch
 
     listed = convspec.backends()
-    assert sorted(listed) == ["jax", "numpy", "tensorflow", "torch"]
+    assert {"jax", "numpy", "tensorflow", "torch"} <= set(listed)
     assert listed["torch"].version == torch.__version__
     assert "bfloat16" in listed["numpy"].dtypes
 

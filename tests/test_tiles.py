@@ -82,6 +82,7 @@ def test_a_slab_reaches_no_further_than_the_halo(seed: int) -> None:
     spec = random_case(np.random.default_rng(seed)).spec
     if spec.padding_mode != "zeros":
         return
+    spec = spec.replace(output_padding=0)  # beside one, no other output_size may be asked for
     needed = [[0, 0] for _ in spec.spatial]
     # A chunk that owns one input position: one output, or transposed a stride of them.
     chunks, shares = (spec.stride, (1,) * spec.rank) if spec.transposed else (1, spec.stride)
@@ -101,7 +102,7 @@ def test_a_slab_reaches_no_further_than_the_halo(seed: int) -> None:
 
 def size_of_another(spec: ConvSpec, shape: list[int], less: int) -> tuple[int, ...] | None:
     """Of a transposed spec, a size for which named padding has other amounts."""
-    if not spec.transposed or any(spec.output_padding):
+    if not spec.transposed:
         return None
     sizes = dict(zip(spec.output_layout, spec.output_shape(shape), strict=True))
     for letter, s, entry in zip(spec.spatial, spec.stride, spec.padding, strict=True):

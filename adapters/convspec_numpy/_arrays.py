@@ -7,21 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from convspec.dtypes import numpy_dtype
+
 MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
-def dtype_of(name: str) -> Any:
-    """The dtype with this name; bfloat16 is ml_dtypes'."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return ml_dtypes.bfloat16
-    return np.dtype(name)
 
 
 def cast(x: Any, *, dtype: str) -> Any:
     with np.errstate(over="ignore"):
-        return x.astype(dtype_of(dtype), copy=False)
+        return x.astype(numpy_dtype(dtype), copy=False)
 
 
 def pad(x: Any, *, pairs: Any, mode: str) -> Any:

@@ -50,6 +50,16 @@ def _kind(name: str) -> int:
     return 0 if name in INTEGER else 2 if name in COMPLEX else 1
 
 
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype of this name; bfloat16 is ml_dtypes'."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        name = ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
 def check_out(dtype: str, out: str) -> None:
     """``out`` may hold what a convolution of ``dtype`` gives.
 

@@ -53,9 +53,8 @@ def reference(
     if bias is not None:
         weights.check_bias(np.shape(bias), spec)
     dtypes.check("x", x.dtype.name)
-    out = np.dtype(
-        x.dtype if out_dtype is None else _numpy_dtype(dtypes.name_of(out_dtype, "out_dtype"))
-    )
+    wanted = x.dtype.name if out_dtype is None else dtypes.name_of(out_dtype, "out_dtype")
+    out = dtypes.numpy_dtype(wanted)
     dtypes.check_out(x.dtype.name, out.name)
     wide = np.dtype(_wide(dtypes.accumulator(x.dtype.name, out.name)))
     with np.errstate(over="ignore", invalid="ignore"):  # integers wrap, inf - inf is nan
@@ -74,14 +73,6 @@ def reference(
 
 def _wide(dtype: str) -> str:
     return {"float32": "float64", "complex64": "complex128"}.get(dtype, dtype)
-
-
-def _numpy_dtype(name: str) -> Any:
-    if name == "bfloat16":
-        import ml_dtypes
-
-        return ml_dtypes.bfloat16
-    return name
 
 
 def _canonical_input(problem: Problem, x: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import canonical, dispatch, problem, reading, serial, weights
+from . import canonical, dispatch, natives, problem, reading, serial, weights
 from .arguments import Padding, shown
 from .backend import Support
 from .conventions import get_convention
@@ -256,7 +256,7 @@ class ConvSpec:
         Raises:
             LayoutError, ShapeError: as :meth:`output_shape`; chunks that do not make the axis.
         """
-        return Tiles(self, input_shape, output_chunks, output_size)
+        return Tiles(problem.resolve(self, input_shape, output_size), output_chunks)
 
     @property
     def halo(self) -> tuple[tuple[int, int], ...]:
@@ -300,6 +300,75 @@ class ConvSpec:
     def diff(self, other: ConvSpec) -> list[str]:
         """How ``other`` differs from this spec, in words; empty when they are the same."""
         return reading.differences(self, _checked("other", other))
+
+    # ---- the frameworks' own layers and calls ----
+
+    @classmethod
+    def from_native(cls, layer: Any) -> Any:
+        """The spec of a framework's layer, in that framework's convention.
+
+        What the layer does beside its convolution, as a Keras layer's activation, is not part of
+        it. The arrays come with :func:`convspec.layer_arrays`.
+
+        Args:
+            layer: a convolution of ``torch.nn``, Keras, ``flax.nnx`` or Equinox, a
+                ``convspec_onnx.Convolution`` or an ONNX model that has just one, or a layer of
+                one of our adapters.
+
+        Returns:
+            A ``ConvSpec``; for a separable layer, which is two convolutions, a tuple of two.
+
+        Raises:
+            UnsupportedError: an unknown layer (the message lists the known ones), one that is
+                not built yet, or one that does what no spec says.
+        """
+        return natives.specs_of(layer)
+
+    @classmethod
+    def from_call(cls, fn: Any, *args: Any, **options: Any) -> Any:
+        """The spec of a call ``fn(*args, **options)``, in the orders of that call.
+
+        Nothing is computed: of the arrays only the shapes are read, so that
+        ``jax.ShapeDtypeStruct``, ``tf.TensorSpec``, meta tensors and ``keras.Input`` will do.
+
+        Args:
+            fn: one of ``torch.nn.functional``'s convolutions, ``tf.nn``'s, ``jax.lax``'s or
+                ``keras.ops``'.
+            args, options: what it would be called with.
+
+        Returns:
+            A ``ConvSpec``; for a separable convolution a tuple of two.
+
+        Raises:
+            UnsupportedError: an unknown function (the message lists the known ones), or a call
+                that no spec says.
+            ConvSpecError: arguments that the function does not take.
+            ShapeError: a size that the spec depends on is unknown.
+        """
+        return natives.read_call(fn, args, options)
+
+    def to_native(
+        self, name: str, weight: Any, bias: Any = None, *, explicit_padding: bool = False
+    ) -> Any:
+        """A framework's own layer that computes this convolution on its convention's data layout.
+
+        Args:
+            name: torch, keras, flax, equinox or onnx (which gives a model of one node).
+            weight: array of ``weight_shape`` in this spec's order, of any framework. The layer
+                gets a copy, in its own order.
+            bias: array of shape ``(out_channels,)``. Left out where ``bias`` is true, the layer
+                has one of zeros.
+            explicit_padding: pad the input in a layer of its own before a convolution without
+                padding (transposed, crop the output after it), for what the framework's
+                convolution cannot pad itself.
+
+        Raises:
+            UnsupportedError: the framework's layers cannot express the spec; the message says
+                what they have, and what else there is.
+            BackendNotFoundError: an unknown name, or the framework is not installed.
+            ShapeError: the arrays do not fit the spec.
+        """
+        return natives.make(self, name, weight, bias, explicit_padding=explicit_padding)
 
     # ---- computing ----
 

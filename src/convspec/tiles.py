@@ -18,7 +18,6 @@ import numpy as np
 
 from .arguments import entries, integer, shown
 from .errors import ShapeError
-from .problem import resolve
 
 if TYPE_CHECKING:
     from .problem import Problem
@@ -94,12 +93,11 @@ class Tiles(Sequence[Tile]):
         input_shape, output_shape: of the whole.
     """
 
-    def __init__(self, spec: ConvSpec, input_shape: Any, chunks: Any, output_size: Any) -> None:
-        self._spec = spec
-        self._problem = resolve(spec, input_shape, output_size)
-        self.input_shape: tuple[int, ...] = self._problem.input_shape
-        self.output_shape: tuple[int, ...] = self._problem.output_shape
-        self._starts = _boundaries(self._problem, chunks)
+    def __init__(self, problem: Problem, chunks: Any) -> None:
+        self._problem = problem
+        self.input_shape: tuple[int, ...] = problem.input_shape
+        self.output_shape: tuple[int, ...] = problem.output_shape
+        self._starts = _boundaries(problem, chunks)
         self.grid = tuple(len(starts) for starts in self._starts)
 
     def __len__(self) -> int:
@@ -146,13 +144,31 @@ class Tiles(Sequence[Tile]):
             index,
             output,
             tuple(read[letter] for letter in problem.layout),
-            _with_padding(self._spec, tuple(padding)),
+            _part(problem, tuple(padding)),
         )
 
 
 @lru_cache(maxsize=1024)  # inner tiles all have the same
-def _with_padding(spec: ConvSpec, padding: tuple[Pair, ...]) -> ConvSpec:
-    return spec.replace(padding=padding, output_padding=0)
+def _part(problem: Problem, padding: tuple[Pair, ...]) -> ConvSpec:
+    """The problem's convolution with other amounts of padding."""
+    from .spec import ConvSpec
+
+    return ConvSpec(
+        problem.in_channels,
+        problem.out_channels,
+        problem.kernel_size,
+        problem.stride,
+        padding,
+        problem.dilation,
+        problem.groups,
+        padding_mode=problem.padding_mode,
+        transposed=problem.transposed,
+        layout=problem.layout,
+        output_layout=problem.output_layout,
+        weight_layout=problem.weight_layout,
+        flip_kernel=problem.flip_kernel,
+        group_axis=problem.group_axis,
+    )
 
 
 # ---- one axis ----

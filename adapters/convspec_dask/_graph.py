@@ -1,0 +1,133 @@
+"""From chunks to tasks: a chunk of the output is one task, on the parts of chunks that it reads.
+
+Parts are cut where the chunk lies, so that between workers go halos, not whole chunks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate, pairwise, product
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from convspec import ConvSpec, get_backend
+from convspec.backend import Environment
+from convspec.dtypes import numpy_dtype
+from convspec.problem import Problem
+from convspec.tiles import Tile, Tiles
+
+Key = tuple[Any, ...]
+
+
+def conv(problem: Problem, env: Environment, engine: str, x: Any, w: Any, b: Any = None) -> Any:
+    """The lazy result, chunked as the input is; see :func:`chunks_of`."""
+    dtype = numpy_dtype(env.out_dtype)
+    if 0 in problem.input_shape:  # an empty batch
+        return da.zeros(problem.output_shape, dtype=dtype, chunks=-1)
+    chunks = chunks_of(problem, x.chunks)
+    plan = Tiles(problem, chunks)
+    w = w.rechunk(-1)
+    beside = [w] if b is None else [w, b.rechunk(-1)]
+    keys = [(array.name, *(0,) * array.ndim) for array in beside]
+    name = "conv-" + tokenize(problem, env, engine, x.name, *keys)
+    graph: dict[Key, Any] = {}
+    bounds = [tuple(accumulate(sizes, initial=0)) for sizes in x.chunks]
+    for tile in plan:
+        parts, grid = _parts(tile, x.name, f"part-{name}", bounds, graph)
+        graph[(name, *tile.index)] = (
+            compute,
+            tile.spec,
+            engine,
+            env.out_dtype,
+            grid,
+            parts,
+            *keys,
+        )
+    layers = HighLevelGraph.from_collections(name, graph, dependencies=[x, *beside])
+    return da.Array(layers, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
+
+
+def compute(
+    spec: ConvSpec, engine: str, out_dtype: str, grid: tuple[int, ...], parts: Any, *beside: Any
+) -> Any:
+    """One tile: its parts put together, and the spec run on them by the engine."""
+    backend = get_backend(engine)
+    slab = joined(parts, grid)
+    arrays = [backend.from_foreign(np.ascontiguousarray(array)) for array in (slab, *beside)]
+    return backend.to_numpy(spec(*arrays, out_dtype=out_dtype, backend=backend))
+
+
+def cut(chunk: Any, ranges: tuple[tuple[int, int], ...]) -> Any:
+    """A part of a chunk, copied, so that the chunk does not live on in it."""
+    return chunk[tuple(slice(start, stop) for start, stop in ranges)].copy()
+
+
+def joined(parts: list[Any], grid: tuple[int, ...]) -> Any:
+    """Parts in row-major order of ``grid``, put end to end along every axis."""
+    for axis in reversed(range(len(grid))):
+        n = grid[axis]
+        parts = [
+            parts[i] if n == 1 else np.concatenate(parts[i : i + n], axis)
+            for i in range(0, len(parts), n)
+        ]
+    return parts[0]
+
+
+def chunks_of(problem: Problem, chunks: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
+    """The output's chunks: an output lies in the chunk of the input position it starts from.
+
+    That is o*stride for output o (transposed, o // stride), so that with "same" padding and no
+    stride the chunks are the input's own. Chunks that own no output are left out.
+    """
+    given = dict(zip(problem.layout, chunks, strict=True))
+    sizes = dict(zip(problem.output_layout, problem.output_shape, strict=True))
+    found = {"C": (problem.out_channels,), "N": given.get("N")}
+    for letter, s in zip(problem.spatial, problem.stride, strict=True):
+        ends = list(accumulate(given[letter]))
+        ends = [end * s if problem.transposed else -(-end // s) for end in ends]
+        ends[-1] = sizes[letter]
+        edges = [0, *(min(end, sizes[letter]) for end in ends)]
+        found[letter] = tuple(b - a for a, b in pairwise(edges) if b > a)
+    return tuple(found[letter] for letter in problem.output_layout)
+
+
+def _parts(
+    tile: Tile, source: str, name: str, bounds: list[tuple[int, ...]], graph: dict[Key, Any]
+) -> tuple[list[Key], tuple[int, ...]]:
+    """Keys of what a tile reads, row-major, and how many along each axis; cuts go to ``graph``."""
+    by_axis = [
+        [piece for start, stop in ranges for piece in _pieces(edges, start, stop)]
+        for ranges, edges in zip(tile.input, bounds, strict=True)
+    ]
+    keys: list[Key] = []
+    for pieces in product(*by_axis):
+        index = tuple(piece[0] for piece in pieces)
+        ranges = tuple(piece[1:] for piece in pieces)
+        key: Key = (source, *index)
+        whole = all(
+            (start, stop) == (0, edges[i + 1] - edges[i])
+            for i, (start, stop), edges in zip(index, ranges, bounds, strict=True)
+        )
+        if not whole:
+            cut_key = (name, *index, *(end for ends in ranges for end in ends))
+            graph[cut_key] = (cut, key, ranges)
+            key = cut_key
+        keys.append(key)
+    return keys, tuple(map(len, by_axis))
+
+
+def _pieces(edges: tuple[int, ...], start: int, stop: int) -> list[tuple[int, int, int]]:
+    """(chunk, start, stop) within each chunk that lies between ``start`` and ``stop``."""
+    first = bisect_right(edges, start) - 1
+    found = []
+    for i in range(first, len(edges) - 1):
+        low, high = max(start, edges[i]), min(stop, edges[i + 1])
+        if low < high:
+            found.append((i, low - edges[i], high - edges[i]))
+        if edges[i + 1] >= stop:
+            break
+    return found
