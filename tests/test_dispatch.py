@@ -62,7 +62,9 @@ def test_adapters_are_alike() -> None:
     """Each framework has the same files; one without arrays of its own needs fewer."""
     folders = {p.name.removeprefix("convspec_"): p for p in (ROOT / "adapters").glob("convspec_*")}
     for folder in folders.values():
-        assert {"__init__.py", "_backend.py"} <= {p.name for p in folder.glob("*.py")}
+        files = {p.name for p in folder.glob("*.py")}
+        assert "__init__.py" in files
+        assert files & {"_backend.py", "_native.py"}
     for name in ("numpy", "torch", "tensorflow", "jax"):
         files = {p.name for p in folders[name].glob("*.py")}
         assert {"_arrays.py", "_kernel.py", "_snippets.py"} <= files
@@ -73,11 +75,14 @@ def test_entry_points_are_the_adapters() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    declared = project["project"]["entry-points"]["convspec.backends"]
-    folders = {p.name for p in (ROOT / "adapters").glob("convspec_*")}
-    assert {value.split(":")[0] for value in declared.values()} == folders
-    installed = {name: point.value for name, point in convspec.dispatch.entry_points().items()}
-    assert installed == declared
+    groups = project["project"]["entry-points"]
+    found = set()
+    for module in (convspec.dispatch, convspec.natives):
+        declared = groups[module.GROUP]
+        found |= {value.split(":")[0].split(".")[0] for value in declared.values()}
+        installed = {name: point.value for name, point in module.entry_points().items()}
+        assert installed == declared
+    assert found == {p.name for p in (ROOT / "adapters").glob("convspec_*")}
 
 
 def test_the_type_of_x_picks_the_backend(backend: convspec.Backend) -> None:

@@ -11,6 +11,8 @@ from .errors import (
     UnsupportedError,
 )
 from .functional import conv, conv_transpose
+from .initial import initial_arrays
+from .natives import layer_arrays
 from .problem import Problem
 from .reference import reference
 from .spec import ConvSpec
@@ -35,6 +37,8 @@ __all__ = [
     "conv_transpose",
     "convert_layout",
     "get_backend",
+    "initial_arrays",
+    "layer_arrays",
     "reference",
     "to_framework",
 ]
