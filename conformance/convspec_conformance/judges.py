@@ -53,7 +53,9 @@ def judge(case: Case, target: Target, *, probe: bool = False) -> Verdict:
     if not claim and not probe:
         return Verdict("unclaimed", claim.reason)
     watched = Watched(target)
-    verdict = _refused(case, target) if case.judge == "refusal" else _computed(case, watched, claim)
+    verdict = (
+        _refused(case, watched) if case.judge == "refusal" else _computed(case, watched, claim)
+    )
     if watched.misdeed and verdict.status in ("pass", "fail"):
         return Verdict("fail", watched.misdeed, verdict.ratio)
     return verdict

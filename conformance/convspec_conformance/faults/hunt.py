@@ -1,0 +1,106 @@
+"""Looking for the first case that catches a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain, zip_longest
+
+from ..cases import Case
+from ..generate import suite
+from ..judges import Verdict, judge
+from ..runner import Limits, Worker
+from .engine import FAULTS, Fault
+
+#: Seconds after which a case of a fatal fault hangs; right ones take milliseconds.
+PATIENCE = 2.0
+
+
+@dataclass(frozen=True)
+class Hunt:
+    """What came of one fault.
+
+    Attributes:
+        fault: what was looked for.
+        cases: how many cases were run.
+        case: the one that caught it, or None.
+        verdict: of that case, or None.
+    """
+
+    fault: Fault
+    cases: int
+    case: Case | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def caught(self) -> bool:
+        """Whether the suite noticed."""
+        return self.case is not None
+
+
+@lru_cache(maxsize=4)
+def in_turns(level: str, seed: int) -> tuple[Case, ...]:
+    """The cases of a level, one of each judge (and wrong call) after another."""
+    kinds: dict[tuple[str, str], list[Case]] = {}
+    for case in suite(level, seed):
+        kinds.setdefault((case.judge, case.wrong), []).append(case)
+    return tuple(case for case in chain(*zip_longest(*kinds.values())) if case is not None)
+
+
+def check(name: str, seed: int = 0, budget: int | None = None, level: str = "standard") -> Hunt:
+    """Run cases on one fault until one catches it.
+
+    A case that is not claimed catches it too: the NumPy engine claims all of DESIGN section 3.
+
+    Args:
+        name: of the fault.
+        seed: of the cases.
+        budget: most cases to run, None for the whole level.
+        level: of the cases.
+    """
+    fault = FAULTS[name]
+    cases = in_turns(level, seed)[:budget]
+    with _judged(fault) as verdict_of:
+        for count, case in enumerate(cases, 1):
+            verdict = verdict_of(case)
+            if verdict.bad or verdict.status == "unclaimed":
+                return Hunt(fault, count, case, verdict)
+    return Hunt(fault, len(cases))
+
+
+@contextmanager
+def _judged(fault: Fault) -> Iterator[Callable[[Case], Verdict]]:
+    """A judge of cases; fatal faults get a process of their own."""
+    if not fault.fatal:
+        fault.reset()
+        yield lambda case: judge(case, fault)
+        return
+    worker = Worker(fault.source, Limits(seconds=PATIENCE))
+    try:
+        worker.start()
+        yield lambda case: worker.judge(case, False).verdict
+    finally:
+        worker.close()
+
+
+def run_faults(
+    names: Iterable[str] = (), level: str = "standard", seed: int = 0, budget: int | None = None
+) -> Iterator[Hunt]:
+    """Hunt each of the faults called ``names``, or all of them."""
+    for name in tuple(names) or tuple(FAULTS):
+        yield check(name, seed, budget, level)
+
+
+def table(hunts: Iterable[Hunt]) -> list[tuple[str, str, str, str]]:
+    """Rows of fault, judge, cases needed, and the case that caught it."""
+    return [
+        (
+            hunt.fault.name,
+            "ESCAPED" if hunt.case is None else hunt.case.judge,
+            str(hunt.cases),
+            "" if hunt.case is None else hunt.case.line,
+        )
+        for hunt in hunts
+    ]

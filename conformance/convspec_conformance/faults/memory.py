@@ -1,0 +1,220 @@
+"""Mistakes with memory and sizes: tails, views, buffers, and what is kept between calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..fillings import Array
+from .engine import Call, fault, right
+
+#: From here on a tail is what a block of vectors leaves.
+WIDE, DEEP = 32, 32
+
+
+def _edited(y: Array, axis: int, index: Any, value: Any) -> Array:
+    """``y`` with some positions of an axis replaced."""
+    y = y.copy()
+    whole: list[Any] = [slice(None)] * y.ndim
+    whole[axis] = index
+    y[tuple(whole)] = value
+    return y
+
+
+# ---- sizes ----
+
+
+@fault
+def last_column_dropped_when_wide(call: Call) -> Array:
+    """From 32 columns on, the last one is left out of the blocks."""
+    y, at = right(call), call.spec.output_layout.index(call.spec.spatial[-1])
+    return _edited(y, at, -1, 0) if y.shape[at] >= WIDE else y
+
+
+@fault
+def tail_channels_dropped(call: Call) -> Array:
+    """Of more than 32 input channels, those beyond a multiple of 16 are left out."""
+    at, c = call.spec.layout.index("C"), call.spec.in_channels
+    if c <= DEEP or c % 16 == 0:
+        return right(call)
+    return right(call.but(x=_edited(call.x, at, slice(c // 16 * 16, None), 0)))
+
+
+@fault
+def tail_outputs_dropped(call: Call) -> Array:
+    """Of more than 32 output channels, those beyond a multiple of 16 are left zero."""
+    c = call.spec.out_channels
+    if c <= DEEP or c % 16 == 0:
+        return right(call)
+    return _edited(right(call), call.channels, slice(c // 16 * 16, None), 0)
+
+
+@fault
+def every_sample_is_the_first(call: Call) -> Array:
+    """The batch stride is lost: every sample's output is the first one's."""
+    y = right(call)
+    if "N" not in call.spec.layout or not y.size:
+        return y
+    at = call.spec.output_layout.index("N")
+    return np.repeat(y.take([0], at), y.shape[at], at)
+
+
+@fault
+def third_sample_forgotten(call: Call) -> Array:
+    """Samples go to threads two by two, and an odd one is left out."""
+    y = right(call)
+    if "N" not in call.spec.layout:
+        return y
+    at = call.spec.output_layout.index("N")
+    return _edited(y, at, -1, 0) if y.shape[at] % 2 and y.shape[at] > 1 else y
+
+
+@fault(loud=True)
+def empty_batch_has_the_input_channels(call: Call) -> Array:
+    """An empty batch gives an empty output with the input's channel count."""
+    y = right(call)
+    if y.size:
+        return y
+    shape = list(y.shape)
+    shape[call.channels] = call.spec.in_channels
+    return np.empty(shape, y.dtype)
+
+
+@fault(loud=True)
+def empty_batch_crashes(call: Call) -> Array:
+    """An empty batch divides by zero."""
+    y = right(call)
+    if not y.size:
+        raise ZeroDivisionError("integer division by zero")
+    return y
+
+
+@fault
+def unbatched_input_loses_its_last_axis(call: Call) -> Array:
+    """Without a batch axis, the first spatial axis is taken for one: its taps do not add up."""
+    spec = call.spec
+    if "N" in spec.layout:
+        return right(call)
+    at = spec.weight_layout.index(spec.spatial[0])
+    return right(call.but(w=_edited(call.w, at, slice(1, None), 0)))
+
+
+@fault
+def thin_axes_are_squeezed(call: Call) -> Array:
+    """An axis of size 1 is dropped, and with it the kernel taps that read its padding."""
+    if call.spec.padding_mode == "zeros" or call.spec.transposed:
+        return right(call)
+    return right(call.reading(lambda p, a: None if a.n == 1 and p != 0 else _mode(call, p, a.n)))
+
+
+def _mode(call: Call, p: int, n: int) -> int:
+    if call.spec.padding_mode == "circular":
+        return p % n
+    if call.spec.padding_mode == "reflect" and not 0 <= p < n:
+        return -p if p < 0 else 2 * (n - 1) - p
+    return min(max(p, 0), n - 1)
+
+
+# ---- how arrays lie in memory ----
+
+
+def _in_memory(a: Array) -> Array:
+    """The elements in the order of their addresses, taken for the row-major array."""
+    order = np.argsort([-abs(step) for step in a.strides], kind="stable")
+    forwards = a[tuple(slice(None, None, -1 if step < 0 else None) for step in a.strides)]
+    return forwards.transpose(order).reshape(a.shape)
+
+
+@fault
+def input_strides_ignored(call: Call) -> Array:
+    """The input's memory is read in order, whatever its strides."""
+    return right(call.but(x=_in_memory(call.x)))
+
+
+@fault
+def weight_strides_ignored(call: Call) -> Array:
+    """The weight's memory is read in order, whatever its strides."""
+    return right(call.but(w=_in_memory(call.w)))
+
+
+@fault
+def negative_strides_made_positive(call: Call) -> Array:
+    """An input with negative strides is read forwards."""
+    backwards = tuple(slice(None, None, -1 if step < 0 else None) for step in call.x.strides)
+    return right(call.but(x=call.x[backwards]))
+
+
+# ---- whose memory it is ----
+
+
+@fault
+def result_is_left_in_the_input(call: Call) -> Array:
+    """Where input and output have one shape and type, the result is written over the input."""
+    y = right(call)
+    if y.shape != call.x.shape or y.dtype != call.x.dtype:
+        return y
+    call.x[...] = y
+    return y
+
+
+@fault
+def result_is_a_view_of_the_input(call: Call) -> Array:
+    """Where input and output have one shape and type, the result is given in the input's memory."""
+    y = right(call)
+    if y.shape != call.x.shape or y.dtype != call.x.dtype:
+        return y
+    call.x[...] = y
+    return call.x
+
+
+@fault
+def kernel_is_flipped_in_place(call: Call) -> Array:
+    """A transposed convolution turns the caller's weight round and leaves it so."""
+    y = right(call)
+    if call.spec.transposed:
+        axes = tuple(call.spec.weight_layout.index(letter) for letter in call.spec.spatial)
+        call.w[...] = np.flip(call.w, axes).copy()
+    return y
+
+
+@fault
+def output_buffer_is_kept(call: Call) -> Array:
+    """The output of one call is overwritten by the next one of the same shape."""
+    y = right(call)
+    kept = call.memory.setdefault((y.shape, y.dtype.name), np.empty_like(y))
+    kept[...] = y
+    found: Array = kept
+    return found
+
+
+@fault
+def stale_output_at_strides(call: Call) -> Array:
+    """A strided output's last position is not written and holds what the last call left."""
+    y = right(call)
+    strided = [a for a in call.axes if a.s > 1 and a.out > 2 and not call.spec.transposed]
+    for a in strided[:1]:
+        at = call.spec.output_layout.index(a.letter)
+        y = _edited(y, at, -1, call.memory.get(y.dtype.name, np.zeros((), y.dtype)))
+    if y.size:
+        call.memory[y.dtype.name] = y.flat[0]
+    return y
+
+
+@fault
+def packed_weights_are_kept_by_shape(call: Call) -> Array:
+    """Prepacked weights are looked up by spec and shape, not by what is in them."""
+    key = (call.spec, call.x.shape, call.dtype)
+    return right(call.but(w=call.memory.setdefault(key, call.w.copy())))
+
+
+@fault
+def one_call_in_ten_races(call: Call) -> Array:
+    """Now and then two threads write one position, and the slower one's sum is lost."""
+    call.memory["calls"] = call.memory.get("calls", 0) + 1
+    y = right(call)
+    if call.memory["calls"] % 10 or not y.size:
+        return y
+    y = y.copy()
+    y.flat[0] = 0
+    return y
