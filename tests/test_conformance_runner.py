@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ def verdict(run: Run, width: int) -> tuple[str, str]:
 
 
 def test_the_run_goes_on_and_keeps_the_order(fragile: Run) -> None:
-    assert (fragile.target, fragile.version, fragile.broken) == ("fragile", "7.1", "")
+    assert (fragile.target, fragile.version, fragile.broken) == (FRAGILE, "7.1", "")
     widths = [result.case.input_shape[-1] for result in fragile.results]
     assert widths == [5, *range(fake.SEGFAULT, fake.UNCLAIMED + 1), 5]
     good = [r.verdict.status for r in fragile.results if r.case.input_shape[-1] == 5]
@@ -49,12 +49,12 @@ def test_crashes_say_how_the_process_ended(fragile: Run) -> None:
     status, detail = verdict(fragile, fake.SEGFAULT)
     assert status == "crash"
     assert detail.startswith(
-        "the process was ended by SIGSEGV: Fatal Python error: Segmentation fault; File "
+        "the process was ended by SIGSEGV: Fatal Python error: Segmentation fault\nFile "
     )
     assert "string_at" in detail
     status, detail = verdict(fragile, fake.ABORT)
     assert status == "crash"
-    assert detail.startswith("the process was ended by SIGABRT: Fatal Python error: Aborted; File ")
+    assert detail.startswith("the process was ended by SIGABRT: Fatal Python error: Aborted\nFile ")
     assert verdict(fragile, fake.EXIT) == ("crash", "the process ended with status 3")
     assert verdict(fragile, fake.KILLED) == (
         "crash",
@@ -65,7 +65,7 @@ def test_crashes_say_how_the_process_ended(fragile: Run) -> None:
 def test_a_hang_says_where(fragile: Run) -> None:
     status, detail = verdict(fragile, fake.HANG)
     assert status == "hang"
-    assert detail.startswith("no answer within 1 s. Timeout (0:00:01)!; File ")
+    assert detail.startswith("no answer within 1 s. Timeout (0:00:01)!\nFile ")
     assert "_hang" in detail
 
 
@@ -119,33 +119,34 @@ def test_a_worker_says_when_it_cannot_come_back() -> None:
 # ---- journals ----
 
 
-IDENTITY = {"name": "fragile", "version": "7.1"}
+def recorded(path: Path, cases: list[conformance.Case]) -> tuple[Run, list[Result]]:
+    """A run with a journal, and the results that it had to compute."""
+    journal = Journal(path)
+    new: list[Result] = []
 
-
-def counting(journal: Journal, new: list[Result]) -> dict[str, Callable[..., object]]:
     def record(result: Result) -> None:
         new.append(result)
-        journal.add(IDENTITY, result)
+        journal.add(FRAGILE, "7.1", result)
 
-    return {"loaded": journal.known, "record": record}
+    found = run(FRAGILE, cases, loaded=partial(journal.known, FRAGILE), record=record)
+    journal.close()
+    return found, new
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    first: list[Result] = []
-    run(FRAGILE, [*GOOD[:2], case(fake.WRONG)], **counting(Journal(path), first))
+    _, first = recorded(path, [*GOOD[:2], case(fake.WRONG)])
     with path.open("a") as file:
         file.write('{"target": "fragi')  # killed while it wrote
-    second: list[Result] = []
-    whole = run(FRAGILE, [*GOOD, case(fake.WRONG)], **counting(Journal(path), second))
+    whole, second = recorded(path, [*GOOD, case(fake.WRONG)])
     assert [result.case for result in second] == GOOD[2:]
     assert [r.verdict.status for r in whole.results] == ["pass"] * 4 + ["fail"]
     assert whole.results[4].verdict == first[2].verdict
     assert len(path.read_text().splitlines()) == 5
     again = Journal(path)
-    assert len(again.known(IDENTITY)) == 5
-    assert again.known({"name": "fragile", "version": "7.2"}) == {}
-    assert again.known({"name": "numpy", "version": "7.1"}) == {}
+    assert len(again.known(FRAGILE, "7.1")) == 5
+    assert again.known(FRAGILE, "7.2") == {}
+    assert again.known("numpy", "7.1") == {}
 
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:

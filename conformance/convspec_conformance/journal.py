@@ -14,7 +14,7 @@ from convspec import ConvSpecError, __version__
 
 from .cases import parse
 from .judges import Verdict
-from .runner import Identity, Result
+from .runner import Result
 
 
 class Journal:
@@ -38,16 +38,16 @@ class Journal:
         except (OSError, UnicodeDecodeError) as error:
             raise ConvSpecError(f"resume: {path} cannot be used: {error}.") from error
 
-    def known(self, identity: Identity) -> dict[str, Result]:
-        """The results of a target, by the case's line."""
-        return self._known.get((identity["name"], _versions(identity)), {})
+    def known(self, target: str, version: str) -> dict[str, Result]:
+        """The results of a target with this version of its framework, by the case's line."""
+        return self._known.get((target, _versions(version)), {})
 
-    def add(self, identity: Identity, result: Result) -> None:
+    def add(self, target: str, version: str, result: Result) -> None:
         """Write a result, so that it survives this process."""
         verdict = result.verdict
         entry = {
-            "target": identity["name"],
-            "versions": _versions(identity),
+            "target": target,
+            "versions": _versions(version),
             "case": result.case.line,
             "claimed": result.claimed,
             "seconds": round(result.seconds, 4),
@@ -73,5 +73,5 @@ class Journal:
             raise ConvSpecError(f"resume: {where}: is no result of a run: {line!r}.") from error
 
 
-def _versions(identity: Identity) -> str:
-    return f"convspec {__version__}, {identity['version'] or 'unknown'}"
+def _versions(version: str) -> str:
+    return f"convspec {__version__}, framework {version or 'unknown'}"

@@ -72,7 +72,7 @@ class Run:
     """What came of the cases on one target.
 
     Attributes:
-        target: its name.
+        target: its name, as it was asked for.
         version: of its framework, empty where it does not say.
         results: in the order of the cases.
         broken: why the target could not be loaded, or was given up; empty if all cases were run.
@@ -87,10 +87,6 @@ class Run:
     def failures(self) -> list[Result]:
         """The results with which something is wrong."""
         return [result for result in self.results if result.verdict.bad]
-
-
-#: A target's ``name``, and the ``version`` of its framework or an empty text.
-Identity = dict[str, str]
 
 
 class TargetError(ConvSpecError):
@@ -108,11 +104,11 @@ class Worker:
         self._process: Any = None
         self._connection: Any = None
 
-    def start(self) -> Identity:
+    def start(self) -> str:
         """Load the target in a new process.
 
         Returns:
-            Its ``name`` and ``version``.
+            The version of its framework, empty where it does not say.
 
         Raises:
             TargetError: it could not be loaded; the message says why.
@@ -135,8 +131,8 @@ class Worker:
         if not loaded:
             self.stop()
             raise TargetError(value)
-        identity: Identity = value
-        return identity
+        version: str = value
+        return version
 
     def judge(self, case: Case, probe: bool = False) -> Answer:
         """What comes of a case, whatever it does to the process.
@@ -145,12 +141,17 @@ class Worker:
             TargetError: no new process could load the target.
         """
         began = perf_counter()
-        answer = self.ask("judge", case, probe)
+        answer = self._ask("judge", case, probe)
         if isinstance(answer, Answer):
             return answer
         return Answer(answer, claimed=True, seconds=perf_counter() - began)
 
-    def ask(self, kind: str, *arguments: Any) -> Any:
+    def snippet(self, case: Case) -> str:
+        """Python source that shows a case; empty where the process did not survive writing it."""
+        answer = self._ask("snippet", case)
+        return answer if isinstance(answer, str) else ""
+
+    def _ask(self, kind: str, *arguments: Any) -> Any:
         """The answer to a question, or a verdict "crash" or "hang" if the process did not survive.
 
         Raises:
@@ -165,7 +166,7 @@ class Worker:
         except (BrokenPipeError, ConnectionResetError):
             reply = None
         if reply is not None:
-            return reply[1]
+            return reply
         late = perf_counter() - began >= self.limits.seconds
         ended = self._died()
         if late:
@@ -221,8 +222,8 @@ class Worker:
         for i, line in enumerate(lines):
             if line.startswith(("Fatal Python error", "Timeout (")):
                 frames = [at for at in lines[i:] if at.startswith("File ")]
-                return "; ".join([line, *frames[:3]])
-        return "; ".join(lines[-2:])
+                return "\n".join([line, *frames[:3]])
+        return "\n".join(lines[-2:])
 
 
 def _ending(code: int | None) -> str:
@@ -242,7 +243,7 @@ def run(
     jobs: int = 1,
     limits: Limits = Limits(),
     probe: bool = False,
-    loaded: Callable[[Identity], Mapping[str, Result]] = lambda identity: {},
+    loaded: Callable[[str], Mapping[str, Result]] = lambda version: {},
     record: Callable[[Result], None] = lambda result: None,
 ) -> Run:
     """Judge cases on a target.
@@ -253,8 +254,8 @@ def run(
         jobs: worker processes at a time.
         limits: of each case.
         probe: whether to run what the target does not claim, too.
-        loaded: called once, with what the target says of itself; gives the results that an
-            earlier run has left, by the case's line. Those cases are not run again.
+        loaded: called once, with the version of the target's framework; gives the results that
+            an earlier run has left, by the case's line. Those cases are not run again.
         record: called with each new result as it comes, by one thread at a time.
     """
     workers = [Worker(name, limits) for _ in range(max(1, min(jobs, len(cases))))]
@@ -264,11 +265,11 @@ def run(
     with ThreadPoolExecutor(len(workers)) as lanes:
         try:
             try:
-                identity, *_ = lanes.map(Worker.start, workers)
+                version, *_ = lanes.map(Worker.start, workers)
             except TargetError as error:
                 return Run(name, broken=str(error))
-            run = Run(identity["name"], identity["version"])
-            known = loaded(identity)
+            run = Run(name, version)
+            known = loaded(version)
             left = [i for i, case in enumerate(cases) if case.line not in known]
             found = {i: known[case.line] for i, case in enumerate(cases) if case.line in known}
             todo = iter(left)

@@ -10,12 +10,16 @@ import contextlib
 import faulthandler
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from time import perf_counter
+from typing import Any
 
 from .cases import Case
 from .judges import Verdict, judge
+from .shrink import snippet
 from .targets import Target, load
 
 
@@ -38,9 +42,9 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
     """Load a target and answer questions about it until the connection ends.
 
     Args:
-        connection: to the parent; each question is ``(kind, *arguments)``, each answer
-            ``(True, value)`` or ``(False, text)``. The first answer comes unasked: the target's
-            name and version, or why it could not be loaded.
+        connection: to the parent; each question is ``(kind, *arguments)``. The first answer comes
+            unasked: ``(True, version)``, that of the target's framework, or ``(False, why)`` where
+            the target could not be loaded.
         name: of the target, for :func:`.targets.load`.
         path: of the file that takes whatever is written to stdout and stderr.
         seconds: after which a question that is not answered ends the process, the stack in its log.
@@ -56,17 +60,20 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
         if memory is not None:
             _limit(memory)
         target = load(name)
-        connection.send((True, _identity(target)))
+        connection.send((True, _version(target)))
     except BaseException as error:  # SystemExit too: whatever it is, the parent tells the user
         connection.send((False, str(error) or type(error).__name__))
         return
-    kinds = {"judge": answer}
+    kinds: dict[str, Callable[..., Any]] = {
+        "judge": partial(answer, target),
+        "snippet": partial(snippet, target=name),
+    }
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             kind, *arguments = connection.recv()
             os.ftruncate(log, 0)
             faulthandler.dump_traceback_later(seconds, exit=True, file=log)
-            reply = (True, kinds[kind](target, *arguments))
+            reply = kinds[kind](*arguments)
             faulthandler.cancel_dump_traceback_later()
             connection.send(reply)
 
@@ -83,10 +90,10 @@ def answer(target: Target, case: Case, probe: bool) -> Answer:
     return Answer(verdict, claimed, perf_counter() - start)
 
 
-def _identity(target: Target) -> dict[str, str]:
+def _version(target: Target) -> str:
     backend = getattr(target, "backend", None)
     version = backend.capabilities.version if backend is not None else ""
-    return {"name": target.name, "version": getattr(target, "version", version)}
+    return str(getattr(target, "version", version))
 
 
 def _be_killed_first() -> None:

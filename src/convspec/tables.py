@@ -132,8 +132,12 @@ def _console(*, stderr: bool) -> Any:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
+def progress(total: int, *, remaining: bool = False) -> Iterator[Callable[[str], None]]:
     """A bar on stderr, if that is a terminal and rich is there.
+
+    Args:
+        total: how many steps there are.
+        remaining: whether to tell the time that is left, not the time that has passed.
 
     Yields:
         A function that says what is about to be done; ``total`` calls fill the bar.
@@ -142,9 +146,17 @@ def progress(total: int) -> Iterator[Callable[[str], None]]:
     if console is None:
         yield lambda text: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    parts = (BarColumn(20), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    time = (MofNCompleteColumn(), TimeRemainingColumn()) if remaining else (TimeElapsedColumn(),)
+    parts = (BarColumn(20), *time, TextColumn("{task.description}", markup=False))
     # Drawn at each step and by no thread, which would write into the silence below.
     with Progress(*parts, console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=total, completed=-1)

@@ -1,0 +1,216 @@
+"""The report as plain data, from which every other form is made; ``document.schema.json`` says it.
+
+Cases are listed once, since all targets have the same ones; everything else points to them by
+their place in that list.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from convspec import __version__
+
+from ..capabilities import CAPABILITIES, of, share
+from ..cases import Case
+from ..judges import STATUSES
+from ..runner import Result, Run
+
+#: Version of the form; a new one where a reader of the old would be misled.
+VERSION = 1
+#: Stands for an infinite ratio, and for NaN: JSON has neither.
+INFINITE = sys.float_info.max
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Small:
+    """The smallest failing case near one that was found.
+
+    Attributes:
+        case: the small one.
+        detail: what is wrong with it.
+        snippet: Python source that shows it.
+    """
+
+    case: Case
+    detail: str
+    snippet: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was run.
+
+    Attributes:
+        level: as on the command line; ``"selection"`` where cases were given one by one.
+        seed: of the level.
+        only: texts that a case's line or capabilities had to have.
+        probe: whether unclaimed cases were run.
+    """
+
+    level: str = "standard"
+    seed: int = 0
+    only: tuple[str, ...] = field(default=())
+    probe: bool = False
+
+
+def document(
+    runs: Sequence[Run],
+    cases: Sequence[Case],
+    settings: Settings,
+    small: Mapping[tuple[str, str], Small] | None = None,
+) -> Document:
+    """The report.
+
+    Args:
+        runs: one for each target.
+        cases: all that were to be run.
+        settings: what was asked for.
+        small: by target and the line of a failing case.
+    """
+    place = {case.line: i for i, case in enumerate(cases)}
+    return {
+        "format": "convspec-conformance",
+        "version": VERSION,
+        "convspec": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "level": settings.level,
+        "seed": settings.seed,
+        "only": list(settings.only),
+        "probe": settings.probe,
+        "capabilities": [{"group": c.group, "name": c.name} for c in CAPABILITIES],
+        "cases": [
+            {"line": case.line, "judge": case.judge, "capabilities": list(of(case))}
+            for case in cases
+        ],
+        "targets": [_target(run, place, small or {}) for run in runs],
+    }
+
+
+def _target(
+    run: Run, place: Mapping[str, int], small: Mapping[tuple[str, str], Small]
+) -> dict[str, Any]:
+    rows: list[list[Result]] = [[] for _ in CAPABILITIES]
+    for result in run.results:
+        for i in of(result.case):
+            rows[i].append(result)
+    return {
+        "name": run.target,
+        "version": run.version,
+        "broken": run.broken,
+        "claimed_share": round(share((r.case, r.claimed) for r in run.results), 6),
+        **_summary(run.results),
+        "capabilities": [_summary(row) for row in rows],
+        "results": [
+            {
+                "case": place[result.case.line],
+                "status": result.verdict.status,
+                "claimed": result.claimed,
+                "detail": result.verdict.detail,
+                "ratio": _number(result.verdict.ratio),
+                "seconds": round(result.seconds, 4),
+                **_smallest(small.get((run.target, result.case.line))),
+            }
+            for result in run.results
+        ],
+    }
+
+
+def _summary(results: Sequence[Result]) -> dict[str, Any]:
+    """Counts of each status, of what could be claimed, and the largest error over its bound."""
+    counts = dict.fromkeys(STATUSES, 0)
+    for result in results:
+        counts[result.verdict.status] += 1
+    ratios = [_number(r.verdict.ratio) for r in results if r.verdict.ratio is not None]
+    return {
+        "counts": counts,
+        "claimed": sum(result.claimed for result in results),
+        "claimable": sum(result.unexpected for result in results),
+        "worst": max((ratio for ratio in ratios if ratio is not None), default=None),
+    }
+
+
+def _smallest(found: Small | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    return {
+        "smallest": {
+            "line": found.case.line,
+            "detail": found.detail,
+            "snippet": found.snippet,
+        }
+    }
+
+
+def _number(ratio: float | None) -> float | None:
+    if ratio is None or math.isfinite(ratio):
+        return ratio
+    return INFINITE
+
+
+# ---- what the forms share ----
+
+
+def failed(summary: Mapping[str, Any]) -> int:
+    """How many cases of a target or capability are bad."""
+    counts = summary["counts"]
+    return int(sum(counts.values()) - counts["pass"] - counts["unclaimed"])
+
+
+def total(summary: Mapping[str, Any]) -> int:
+    """How many cases of a target or capability there are."""
+    return int(sum(summary["counts"].values()))
+
+
+def ratio_text(ratio: float | None) -> str:
+    """An error over its bound, for a person."""
+    if ratio is None:
+        return ""
+    return "inf" if ratio >= INFINITE else f"{ratio:.2g}"
+
+
+def cell_text(summary: Mapping[str, Any]) -> str:
+    """How a capability stands on a target, in a cell of a table."""
+    bad, cases = failed(summary), total(summary)
+    passed = summary["counts"]["pass"]
+    if not cases:
+        return ""
+    if bad:
+        return f"{bad} of {cases} bad"
+    if not passed:
+        return "unclaimed"
+    return "pass" if passed == cases else f"{passed} of {cases}"
+
+
+def headline(target: Mapping[str, Any]) -> str:
+    """What a target claims, which every form leads with, and how many cases are bad."""
+    name = " ".join(filter(None, (target["name"], target["version"])))
+    lines = []
+    if target["broken"]:
+        lines.append(f"{name} was not run to the end: {target['broken']}")
+    if target["results"]:
+        # Rounded down: all is said of all alone.
+        share = math.floor(1000 * target["claimed_share"]) / 10
+        bad = failed(target)
+        lines.append(
+            f"{name} claims {share:g} % of the convolutions in the suite; "
+            f"{bad or 'none'} of {total(target)} cases {'is' if bad == 1 else 'are'} bad."
+        )
+    if target["claimable"]:
+        lines.append(f"{name} could claim {target['claimable']} more cases: it passes them.")
+    return "\n".join(lines)
+
+
+def text(report: Document) -> str:
+    """The report as JSON."""
+    return json.dumps(report, indent=1) + "\n"
