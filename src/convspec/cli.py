@@ -15,7 +15,6 @@ from typing import Any
 from . import __version__, dispatch
 from .arguments import PADDING_MODES
 from .backend import Backend
-from .convert import commands as convert_commands
 from .errors import ConvSpecError
 from .spec import ConvSpec
 from .tables import Column, Row, one_line, quiet, show
@@ -39,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may not fit the encoding
             stream.reconfigure(errors="backslashreplace")
-    parser = _parser()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser(words)
     try:
-        parsed = parser.parse_args(arguments)
+        parsed = parser.parse_args(words)
     except SystemExit as exit_:  # --help, --version, or an error that argparse has told
         return int(exit_.code or 0)
     if parsed.command is None:
@@ -199,7 +199,8 @@ def _demo(parsed: argparse.Namespace) -> int:
 # ---- parsers ----
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser; the options of the conformance suite are there if ``words`` ask for them."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="convspec",
@@ -221,8 +222,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_backends)
     _add_explain(commands, plain)
-    convert_commands.add(commands, plain)
+    _add_conformance(commands, plain, words)
     return parser
+
+
+def _add_conformance(commands: Any, plain: Any, words: Sequence[str]) -> None:
+    command = commands.add_parser(
+        "conformance",
+        help="hold a backend, yours or ours, to the reference, case by case",
+        description="Hold a backend, yours or ours, to the reference, case by case.",
+        epilog="example:\n  convspec conformance run --backend torch --level smoke\n\n"
+        "'convspec conformance COMMAND --help' tells the options of a command.",
+        formatter_class=plain,
+    )
+    if words[:1] == ["conformance"]:  # the suite is no part of the core: imported when asked for
+        from convspec_conformance.command import add_parsers
+
+        add_parsers(command)
 
 
 def _add_demo(commands: Any, plain: Any) -> None:
