@@ -80,9 +80,13 @@ def transposed_same_as_half_the_kernel(call: Call) -> Array:
 
 def _unreached(call: Call) -> Array:
     """Where no tap of a transposed convolution lands, in the shape of the output."""
-    ones = call.but(x=np.ones_like(call.x), w=np.ones_like(call.w), b=None).cast("float64")
-    reached: Array = right(ones) != 0
-    return ~reached
+    landed: Array = right(_ones(call, np.ones(call.w.shape))) != 0
+    return ~landed
+
+
+def _ones(call: Call, w: Array) -> Call:
+    """The call on an input of ones, without rounding."""
+    return call.but(x=np.ones(call.x.shape), w=w, b=None, out_dtype=None)
 
 
 def _filled(call: Call, value: int) -> Array:
@@ -111,9 +115,10 @@ def overlapping_taps_overwrite(call: Call) -> Array:
     if not call.spec.transposed:
         return right(call)
     y = right(call.but(w=np.zeros_like(call.w)))
-    for tap in call.but(w=np.ones_like(call.w)).terms():
-        landed = right(tap.but(x=np.ones_like(call.x)).cast("float64")) != 0
-        y = np.where(landed, right(call.but(w=np.where(tap.w != 0, call.w, tap.w))), y)
+    for tap in call.but(w=np.ones(call.w.shape, bool)).terms():
+        landed = right(_ones(call, tap.w.astype("float64"))) != 0
+        part = np.where(tap.w, call.w, np.zeros((), call.w.dtype))
+        y = np.where(landed, right(call.but(w=part)), y)
     return y
 
 
