@@ -32,6 +32,13 @@ def from_foreign(x: Any) -> Any:
     return jnp.from_dlpack(x)
 
 
+def as_array(x: Any) -> Any:
+    """A JAX array as it is, in a variable or not; a NumPy array as one."""
+    if hasattr(type(x), "__jax_array__"):
+        x = x.__jax_array__()
+    return x if isinstance(x, jax.Array) else from_foreign(x)
+
+
 def to_numpy(x: Any) -> Any:
     """An array as a NumPy array."""
     return np.asarray(x)

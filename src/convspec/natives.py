@@ -59,7 +59,13 @@ class Native:
     calls: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 
     def target(self, spec: ConvSpec) -> ConvSpec:
-        """``spec`` in the orders of the layer that :meth:`make` would give."""
+        """``spec`` in the orders of the layer that :meth:`make` would give.
+
+        Raises:
+            UnsupportedError: the framework has no layers.
+        """
+        if not self.convention:
+            raise UnsupportedError(f"to_native: {self.name} has no layers, only calls.")
         return spec.in_convention(self.convention)
 
     def make(self, spec: ConvSpec, weight: Any, bias: Any) -> Any:
@@ -72,7 +78,7 @@ class Native:
         Raises:
             UnsupportedError: the framework's layers cannot express it.
         """
-        raise UnsupportedError(f"to_native: {self.name} has no layers, only calls.")
+        raise NotImplementedError
 
     def padded(self, layer: Any, pairs: Sequence[Pair], mode: str, *, transposed: bool) -> Any:
         """``layer`` behind one that pads by ``pairs``; transposed, before one that crops by them.
