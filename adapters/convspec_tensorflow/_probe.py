@@ -48,11 +48,28 @@ def _miniature(call: Call) -> Call:
         output_size=tuple(
             min(_plain(n), 2) for n in (call.input_size if call.transposed else call.output_size)
         ),
-        input_size=(),
+        input_size=_left_over(call),
         padding=((1, 2),) * call.rank if call.padded and not call.same else ((0, 0),) * call.rank,
         output_padding=(0,) * call.rank,
         same=call.same and call.padded,
     )
+
+
+def _left_over(call: Call) -> tuple[int, ...]:
+    """On each axis 1 if the input ends behind the last window, else 0; 1 if that is not known.
+
+    With one channel and one output column oneDNN takes such an input's strides for another's.
+    """
+    if call.transposed:
+        return (0,) * call.rank
+    extents = (1,) * call.rank if call.same else call.extents
+    found = []
+    for n, m, s, e, (lo, hi) in zip(
+        call.input_size, call.output_size, call.stride, extents, call.padding, strict=True
+    ):
+        rest = n - ((m - 1) * s + e) + (0 if call.same else lo + hi)
+        found.append(min(rest, 1) if isinstance(rest, int) else min(s - 1, 1))
+    return tuple(found)
 
 
 def _plain(size: Any) -> int:
@@ -76,9 +93,14 @@ def _trial(kind: Call) -> tuple[Call, Any, Any, Any]:
         weight_layout=kind.w_layout,
     )
     sizes = tuple(
-        size if kind.transposed else smallest_input(size, 1 if kind.same else e, s, pair)
-        for size, s, e, pair in zip(
-            kind.output_size, kind.stride, spec.receptive_field, kind.padding, strict=True
+        size if kind.transposed else smallest_input(size, 1 if kind.same else e, s, pair) + rest
+        for size, s, e, pair, rest in zip(
+            kind.output_size,
+            kind.stride,
+            spec.receptive_field,
+            kind.padding,
+            kind.input_size,
+            strict=True,
         )
     )
     shape = (2, *sizes, kind.in_channels)

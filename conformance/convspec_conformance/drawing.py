@@ -23,6 +23,9 @@ STANDARD = "PQRSTDHW"
 #: Letters for axes that no framework has a name for.
 CUSTOM = "ABDEFGHKTVZ"
 PADDING_MODES = ("reflect", "replicate", "circular")
+#: Channels of a group, and sizes of an axis, that reach past the vectors and blocks of kernels.
+MANY = (16, 17, 32, 33, 64)
+LONG = (33, 64, 65, 130, 257)
 #: float32 is what convolutions are mostly made in; the rest follow with equal shares.
 DTYPES = ("float32",) * 5 + ALL
 
@@ -43,7 +46,9 @@ def _any_case(rng: Rng, max_rank: int) -> Case:
     spec = _any_spec(rng, max_rank)
     most = {1: 9, 2: 8, 3: 5}.get(spec.rank, 3)
     sizes = {letter: int(rng.integers(1, most + 1)) for letter in spec.spatial}
-    sizes.update(N=_pick(rng, (1, 1, 2, 3, 0)), C=spec.in_channels)
+    if rng.random() < 0.08:
+        sizes[_pick(rng, spec.spatial)] = _pick(rng, LONG)
+    sizes.update(N=_pick(rng, (1, 1, 1, 2, 2, 2, 3, 3, 0)), C=spec.in_channels)
     shape = tuple(sizes[letter] for letter in spec.layout)
     dtype = _pick(rng, DTYPES)
     out_dtype = _pick(rng, _wider(dtype)) if rng.random() < 0.2 else None
@@ -101,11 +106,13 @@ def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
 
 def _any_channels(rng: Rng) -> tuple[int, int, int, bool]:
     """in_channels, out_channels, groups, and whether that is depthwise."""
+    few = (1, 2, 3)
     if rng.random() < 0.2:
-        groups = _pick(rng, (1, 2, 3, 5))
-        return groups, groups * _pick(rng, (1, 2)), groups, True
+        groups = _pick(rng, (1, 2, 3, 5) if rng.random() < 0.8 else MANY)
+        return groups, groups * _pick(rng, few[:2]), groups, True
     groups = _pick(rng, (1, 1, 1, 2, 3))
-    return groups * _pick(rng, (1, 2, 3)), groups * _pick(rng, (1, 2, 3)), groups, False
+    inputs, outputs = (_pick(rng, few if rng.random() < 0.85 else MANY) for _ in "IO")
+    return groups * inputs, groups * outputs, groups, False
 
 
 def _any_layout(rng: Rng, letters: str) -> str:

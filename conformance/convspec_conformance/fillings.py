@@ -8,7 +8,7 @@ accumulator or a second rounding shows. ``real``: real numbers, judged by a boun
 
 from __future__ import annotations
 
-from math import prod
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ EXACT = {
     "complex64": 2**23,  # a complex product adds two real ones
     "complex128": 2**52,
 }
+#: The largest number of the filling that is exact in any type.
+SMALL = 3
 
 
 def arrays(case: Case) -> Arrays:
@@ -39,7 +41,7 @@ def arrays(case: Case) -> Arrays:
     shapes = [case.input_shape, spec.weight_shape, spec.bias_shape]
     if case.filling == "real":
         drawn = [_real(rng, shape, case.dtype) for shape in shapes]
-    elif case.dtype in INTEGER and case.filling == "wide":
+    elif case.filling == "wide" and {case.dtype, case.out_dtype or case.dtype} <= set(INTEGER):
         drawn = [_any_bits(rng, shape, case.dtype) for shape in shapes]
     else:
         drawn = _bounded_integers(case, rng, shapes)
@@ -68,26 +70,43 @@ def viewed(array: Array, view: str) -> Array:
 
 
 def _bounded_integers(case: Case, rng: np.random.Generator, shapes: list[Any]) -> list[Array]:
-    """Integers, fewer and fewer of them until |x| conv |w| + |b| stays within the limit."""
-    most = 3 if case.filling == "small" else 15
+    """Integers, smaller and then fewer until |x| conv |w| + |b| stays within the limit."""
     limit = _limit(case)
+    most = _largest(case, limit)
     density = 1.0
     while True:
-        magnitudes = [rng.integers(1, most + 1, shape) for shape in shapes]
-        kept = [m * (rng.random(m.shape) < density) for m in magnitudes]
-        x, w, bias = (k.astype("float64") for k in kept)
+        kept = [_magnitudes(rng, shape, most, density, case.dtype) for shape in shapes]
+        x, w, bias = (k.max(0) for k in kept)
         given = (x, w, bias) if case.spec.bias else (x, w)
         bound = reference(case.spec, *given, output_size=case.output_size)
         if prod(bound.shape) == 0 or bound.max() <= limit:
             break
-        density *= 0.7
-    if case.dtype.startswith("u"):
-        return [as_dtype(k, case.dtype) for k in kept]
-    signed = [k * rng.choice((-1, 1), k.shape) for k in kept]
-    if case.dtype in COMPLEX:
-        other = [k * rng.choice((-1, 1), k.shape) for k in kept]
-        signed = [re + 1j * im for re, im in zip(signed, other, strict=True)]
-    return [as_dtype(np.asarray(s), case.dtype) for s in signed]
+        if most > SMALL:
+            most = max(most // 2, SMALL)
+        else:
+            density *= 0.7
+    if not case.dtype.startswith("u"):
+        kept = [k * rng.choice((-1, 1), k.shape) for k in kept]
+    return [as_dtype(k[0] if len(k) == 1 else k[0] + 1j * k[1], case.dtype) for k in kept]
+
+
+def _magnitudes(
+    rng: np.random.Generator, shape: Any, most: int, density: float, dtype: str
+) -> Array:
+    """Numbers from 1 to ``most``, or 0: real parts first, then the imaginary ones if any."""
+    parts = 2 if dtype in COMPLEX else 1
+    drawn: Array = rng.integers(1, most + 1, (parts, *shape))
+    kept: Array = drawn * (rng.random(shape) < density)
+    return kept.astype("float64")
+
+
+def _largest(case: Case, limit: int) -> int:
+    """The largest number: such that about ``limit`` is reached, and that is exact in itself."""
+    if case.filling == "small":
+        return SMALL
+    terms = prod(case.spec.kernel_size) * case.spec.in_channels // case.spec.groups
+    own = np.iinfo(case.dtype).max if case.dtype in INTEGER else EXACT[case.dtype]
+    return max(SMALL, min(isqrt(limit // (terms + 1)), own))
 
 
 def _limit(case: Case) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from convspec.dtypes import COMPLEX, FLOAT, HALF, INTEGER
 
 from .cases import VIEWS, WRONGS, Case
-from .drawing import random_case
+from .drawing import LONG, MANY, random_case
 from .judges import fair
 from .properties import PROPERTIES
 
@@ -43,7 +43,7 @@ def features(case: Case) -> dict[str, object]:
     return {
         "rank": spec.rank,
         "transposed": spec.transposed,
-        "dtype": _family(case.dtype),
+        "dtype": case.dtype if case.dtype in HALF else _family(case.dtype),
         "widened": case.out_dtype is not None,
         "kernel": (min(spec.kernel_size) == 1, max(spec.kernel_size) > 2),
         "stride": _evenness(spec.stride),
@@ -68,7 +68,10 @@ def features(case: Case) -> dict[str, object]:
         "turned": spec.output_layout != spec.layout,
         "flip": spec.flip_kernel,
         "bias": spec.bias,
+        "inputs": _many(spec.in_channels // spec.groups),
+        "outputs": _many(spec.out_channels // spec.groups),
         "thin": 1 in (size[letter] for letter in spec.spatial),
+        "long": max(size[letter] for letter in spec.spatial) >= min(LONG),
         "view": case.view,
         "filling": case.filling,
     }
@@ -79,12 +82,16 @@ def _kind(pair: tuple[int, int]) -> str:
     return "crop" if min(lo, hi) < 0 else "none" if lo == hi == 0 else "even" if lo == hi else "odd"
 
 
+def _many(channels: int) -> str:
+    return "one" if channels == 1 else "few" if channels < min(MANY) else "many"
+
+
 def _evenness(steps: tuple[int, ...]) -> str:
     return "none" if set(steps) == {1} else "even" if len(set(steps)) == 1 else "mixed"
 
 
 def _family(dtype: str) -> str:
-    families = {"half": HALF, "float": FLOAT, "complex": COMPLEX, "integer": INTEGER}
+    families = {"float": FLOAT, "complex": COMPLEX, "integer": INTEGER}
     return next(name for name, members in families.items() if dtype in members)
 
 
