@@ -96,6 +96,13 @@ _TABLE = [
     ),
     Description("jax", f"{_HERE}.jax:eager", ("jax",), summary="eager, 64-bit types on"),
     Description("jax-jit", f"{_HERE}.jax:jitted", ("jax",), summary="jax.jit, 64-bit types on"),
+    Description("mlx", modules=("mlx",), summary="lazy, on the default device"),
+    Description("mlx-compiled", f"{_HERE}.mlx:compiled", ("mlx",), summary="mx.compile"),
+    Description(
+        "onnxruntime",
+        modules=("onnxruntime", "onnx"),
+        summary="one model for each problem, for inference",
+    ),
     Description(
         "raw-torch",
         f"{_HERE}.torch:raw",
