@@ -1,0 +1,110 @@
+"""Cases that are always run: traps that frameworks have set, sizes that chance seldom draws.
+
+Each line is a case as ``convspec conformance run --case`` takes it; a line that starts with ``#``
+says what the following ones are for. A framework's bug that is found, or a fault that escapes the
+random cases, gets a line here.
+"""
+
+from __future__ import annotations
+
+from .cases import Case, parse
+
+LINES = """
+# The first worked example: data in NDCHW, a filter in ODIHW
+exact float32 1x3x2x4x4 seed=1 | ConvSpec(2, 1, (2, 3, 3), bias=False, layout='NDCHW', weight_layout='ODIHW')
+exact float32 1x3x2x4x4 seed=2 | ConvSpec(2, 1, (2, 3, 3), bias=False, layout='NDCHW', output_layout='NDHWC', weight_layout='ODIHW')
+
+# torch.nn.Conv3d(3, 64, (2, 3, 3), (1, 2, 2), (0, 1, 1)), on smaller frames
+exact float32 2x3x4x12x12 seed=3 | ConvSpec(3, 64, (2, 3, 3), (1, 2, 2), (0, 1, 1))
+
+# TensorFlow: conv3d of an empty batch has the input's channels
+exact float32 0x4x4x4x3 seed=4 | ConvSpec(3, 5, (3, 3, 3), layout='NDHWC')
+exact float32 0x3x4x4x4 seed=5 | ConvSpec(3, 5, (3, 3, 3), padding=1, layout='NCDHW')
+exact float32 0x3x4x4x4 seed=6 | ConvSpec(3, 5, (3, 3, 3), transposed=True)
+
+# TensorFlow: conv3d has no groups, no dilation without oneDNN, no explicit padding, no integers
+exact float32 2x4x4x4x4 seed=7 | ConvSpec(4, 6, (3, 3, 3), padding=1, groups=2, layout='NDHWC', weight_layout='DHWIO')
+exact float32 1x6x6x6x2 seed=8 | ConvSpec(2, 3, (2, 2, 2), dilation=(1, 2, 3), layout='NDHWC', weight_layout='DHWIO')
+exact float32 1x5x5x5x2 seed=9 | ConvSpec(2, 3, (3, 3, 3), padding=((0, 2), (1, 0), (2, 1)), layout='NDHWC', weight_layout='DHWIO')
+exact int32 1x4x4x4x2 seed=10 filling=wide | ConvSpec(2, 3, (2, 2, 2), layout='NDHWC', weight_layout='DHWIO')
+
+# TensorFlow: depthwise_conv2d with a stride and a dilation has a wrong shape
+exact float32 1x11x11x3 seed=11 | ConvSpec(3, 6, (3, 3), stride=2, dilation=3, groups=3, layout='NHWC', weight_layout='HWIM')
+exact float32 1x11x12x3 seed=12 | ConvSpec(3, 3, (3, 2), stride=(1, 2), padding='same', groups=3, layout='NHWC', weight_layout='HWIM')
+
+# TensorFlow accumulates float16 in float16, and bfloat16 in bfloat16 without oneDNN
+exact float16 1x6x6x64 seed=13 filling=wide | ConvSpec(64, 2, (3, 3), layout='NHWC', weight_layout='HWIO')
+exact bfloat16 1x6x6x64 seed=14 filling=wide | ConvSpec(64, 2, (3, 3), layout='NHWC', weight_layout='HWIO')
+exact float16 1x64x5x5 seed=15 filling=wide | ConvSpec(64, 2, (3, 3), stride=2, transposed=True)
+
+# PyTorch: "same" at a stride, asymmetric amounts, reflections and turns as far as they go
+exact float32 1x2x7x6 seed=16 | ConvSpec(2, 3, (3, 4), stride=(2, 3), padding='same')
+exact float32 1x2x7x6 seed=17 | ConvSpec(2, 3, (3, 4), stride=(2, 3), padding='same_lower')
+exact float32 1x2x4x5 seed=18 | ConvSpec(2, 3, (3, 3), padding=((3, 0), (1, 4)), padding_mode='reflect')
+exact float32 1x2x4x5 seed=19 | ConvSpec(2, 3, (3, 3), padding=((4, 0), (5, 5)), padding_mode='circular')
+exact float32 1x2x3x4x5 seed=20 | ConvSpec(2, 3, (3, 3, 3), padding=((2, 1), (3, 0), (0, 4)), padding_mode='reflect')
+exact int8 2x5x6x6 seed=21 filling=wide | ConvSpec(5, 4, (3, 3), padding=1)
+
+# JAX: conv_transpose has no groups, and integer padding means something else there
+exact float32 1x4x5x6 seed=22 | ConvSpec(4, 6, (3, 3), stride=2, padding=1, groups=2, transposed=True, output_padding=1)
+exact float32 1x5x6x4 seed=23 | ConvSpec(4, 6, (3, 3), stride=2, padding='same', groups=2, transposed=True, layout='NHWC', weight_layout='HWOI', flip_kernel=True, group_axis='O')
+
+# Keras: same_lower, and a stride with a dilation
+exact float32 1x9x8x3 seed=24 | ConvSpec(3, 4, (2, 4), stride=2, padding='same_lower', layout='NHWC', weight_layout='HWIO')
+exact float32 1x9x8x3 seed=25 | ConvSpec(3, 4, (3, 3), stride=2, dilation=2, layout='NHWC', weight_layout='HWIO')
+
+# What is reflected is the input, not what a crop at the other end has left of it
+exact float32 1x1x6 seed=26 | ConvSpec(1, 2, (2,), padding=((-2, 4),), padding_mode='reflect')
+exact float32 1x2x6x5 seed=27 | ConvSpec(2, 2, (2, 2), padding=((4, -3), (-2, 3)), padding_mode='reflect')
+exact float32 1x2x6x5 seed=28 | ConvSpec(2, 2, (2, 2), padding=((4, -3), (-2, 3)), padding_mode='circular')
+
+# Sums of bytes beyond 2**24
+exact uint8 1x200x4x3 seed=29 out=int32 filling=wide | ConvSpec(200, 4, (3, 3), bias=False)
+exact uint8 1x4x3x200 seed=30 out=uint32 filling=wide | ConvSpec(200, 4, (3, 3), layout='NHWC', weight_layout='HWIO')
+
+# Long axes, many samples, many channels, large kernels and steps
+exact float32 1x2x2050 seed=31 | ConvSpec(2, 3, (3,), padding=1)
+exact float32 2x3x1027x1 seed=32 | ConvSpec(1, 4, (3, 3), padding=1, layout='NHWC', weight_layout='HWIO')
+exact float32 1x2x530x3 seed=33 | ConvSpec(2, 3, (3, 3), stride=(2, 1), padding='same')
+exact float32 1x3x3x3x260 seed=34 | ConvSpec(3, 2, (3, 3, 3), padding=1)
+exact float32 1x3x515 seed=35 | ConvSpec(3, 2, (4,), stride=2, padding=1, transposed=True)
+exact float32 17x3x5x5 seed=36 | ConvSpec(3, 4, (3, 3), padding=1)
+exact float32 67x4x3 seed=37 | ConvSpec(3, 2, (2,), stride=2, layout='NWC', weight_layout='WIO')
+exact float32 33x3x2x2x2 seed=38 | ConvSpec(3, 2, (2, 2, 2), padding='same')
+exact float32 19x2x3x3 seed=39 | ConvSpec(2, 3, (3, 3), stride=2, transposed=True)
+exact float32 1x515x3x3 seed=40 | ConvSpec(515, 7, (1, 1))
+exact float32 1x3x3x300 seed=41 | ConvSpec(300, 130, (2, 2), layout='NHWC', weight_layout='HWIO')
+exact float32 1x5x3x3 seed=42 | ConvSpec(5, 515, (2, 2))
+exact float32 1x130x3x4 seed=43 | ConvSpec(130, 67, (2, 2), stride=2, transposed=True)
+exact float32 1x264x3x3 seed=44 | ConvSpec(264, 264, (3, 3), padding=1, groups=264)
+exact float32 1x132x5 seed=45 | ConvSpec(132, 66, (3,), groups=33)
+exact float32 1x2x14x15 seed=46 | ConvSpec(2, 3, (5, 7), padding=(2, 3))
+exact float32 1x2x30 seed=47 | ConvSpec(2, 3, (11,), stride=4, padding=5)
+exact float32 1x8x9x9x2 seed=48 | ConvSpec(2, 3, (5, 6, 7), padding='same', layout='NDHWC', weight_layout='DHWIO')
+exact float32 1x2x26x29 seed=49 | ConvSpec(2, 3, (3, 3), stride=(5, 7), dilation=(6, 8), padding=(6, 8))
+exact float32 1x2x6x5 seed=50 | ConvSpec(2, 3, (5, 7), stride=(4, 5), padding=(1, 2), transposed=True, output_padding=(3, 2))
+exact float32 1x2x9x9 seed=51 | ConvSpec(2, 3, (3, 3), padding=((7, 6), (8, 5)), padding_mode='replicate')
+
+# Layers of well-known networks, whose sizes are what fast kernels are chosen by
+exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
+bounded float32 2x64x14x14 seed=53 filling=real | ConvSpec(64, 64, (3, 3), padding=1)
+bounded float32 2x14x14x64 seed=54 filling=real | ConvSpec(64, 64, (3, 3), padding=1, layout='NHWC', weight_layout='HWIO')
+exact float32 1x64x14x14 seed=55 | ConvSpec(64, 128, (1, 1), stride=2, bias=False)
+exact float32 1x16x16x96 seed=56 | ConvSpec(96, 96, (5, 5), stride=2, padding='same', groups=96, layout='NHWC', weight_layout='HWIM')
+exact float32 1x64x14x14 seed=57 | ConvSpec(64, 64, (3, 3), padding=1, groups=32)
+bounded float32 1x3x6x16x16 seed=58 filling=real | ConvSpec(3, 64, (3, 3, 3), padding=1)
+bounded float32 1x4x14x14x32 seed=59 filling=real | ConvSpec(32, 48, (3, 3, 3), padding=1, layout='NDHWC', weight_layout='DHWIO')
+exact float32 1x256x2x5x5 seed=60 | ConvSpec(256, 32, (3, 3, 3), padding=1)
+bounded float32 1x64x14x14 seed=61 filling=real | ConvSpec(64, 32, (4, 4), stride=2, padding=1, transposed=True)
+exact float32 1x4x6x6x32 seed=62 | ConvSpec(32, 16, (2, 2, 2), stride=2, transposed=True, layout='NDHWC', weight_layout='DHWOI')
+bounded float32 1x1x12x12x12 seed=63 filling=real | ConvSpec(1, 16, (5, 5, 5), padding=2)
+bounded float32 2x100x32 seed=64 filling=real | ConvSpec(32, 32, (9,), dilation=4, padding='causal', layout='NWC', weight_layout='WIO')
+bounded float16 1x64x10x10 seed=65 filling=real | ConvSpec(64, 64, (3, 3), padding=1)
+bounded bfloat16 1x10x10x64 seed=66 filling=real | ConvSpec(64, 64, (3, 3), padding=1, layout='NHWC', weight_layout='HWIO')
+"""  # noqa: E501
+
+
+def regressions() -> list[Case]:
+    """The cases, in the order of the lines."""
+    lines = (line.strip() for line in LINES.splitlines())
+    return [parse(line) for line in lines if line and not line.startswith("#")]
