@@ -97,7 +97,7 @@ def array(
     check_target(out, (path,), force=force, in_place=in_place)
     before = watch.state(path)
     with open_file(path) as reader:
-        name = _chosen(reader, name)
+        name = chosen(reader, name)
         told = stamp.from_text(path, reader.stamp).get("arrays", {}).get(name, {})
         source = source or told.get("layout")
         if source is None:
@@ -224,7 +224,7 @@ def _tile(plain: Plain, into: Blocked, region: Region) -> tuple[tuple[slice, ...
     return (*index, *((slice(None),) * len(into.inner))), copy(block)
 
 
-def _chosen(reader: Reader, name: str | None) -> str:
+def chosen(reader: Reader, name: str | None) -> str:
     if name is None and len(reader.entries) == 1:
         return next(iter(reader.entries))
     if name not in reader.entries:
@@ -269,11 +269,11 @@ def _verify(
         axes = permutation(plain.layout.axes, into.axes)
         for region in steps:
             expected = plain.read(region).transpose(axes)
-            if not _same(back.read(region), expected):
+            if not same_bits(back.read(region), expected):
                 raise ConvertError(f"{out}: was written, but reads back differently at {region}.")
 
 
-def _same(a: Any, b: Any) -> bool:
+def same_bits(a: Any, b: Any) -> bool:
     """Bit for bit, NaN included."""
     a = np.ascontiguousarray(a)
     b = np.ascontiguousarray(b, a.dtype)

@@ -59,6 +59,8 @@ class Hdf5Reader(Reader):
         try:
             self.stamp = self._stamp()
             self._walk(self._file, "", "", set())
+            if self.layers and self.format == "hdf5":
+                self.format = "keras-weights"
         except ConvertError:
             self._file.close()
             raise

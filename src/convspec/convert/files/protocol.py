@@ -47,7 +47,7 @@ class Reader(ABC):
             its class, as in ``("block1", "conv2d")``.
     """
 
-    format: ClassVar[str]
+    format: str
 
     def __init__(self, path: Path) -> None:
         self.path = path

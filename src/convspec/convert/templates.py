@@ -1,0 +1,62 @@
+"""Names after those of another file, as of a model that the result is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from .errors import ConvertError
+from .files import Reader, open_file
+from .plan import Action, Plan
+
+
+def fitted(plan: Plan, like: Path) -> Plan:
+    """The plan with the names of another file, which it has to fill with the same shapes.
+
+    Layers of a Keras file are found by their name, or, where it has no such name, by their class
+    and number; tensors of other files by theirs.
+
+    Raises:
+        ConvertError: a tensor is left over on either side, or has another shape.
+    """
+    with open_file(like) as reader:
+        layers = _layers(reader)
+        actions = [_renamed(action, layers) for action in plan.actions]
+        given = {action.target: action for action in actions if action.target}
+        if len(given) != sum(bool(action.target) for action in actions):
+            raise ConvertError(f"{like}: two tensors would go to the same place there.")
+        missing = [name for name in reader.entries if name not in given]
+        extra = [name for name in given if name not in reader.entries]
+        if missing or extra:
+            raise ConvertError(
+                f"{like}: is not filled: no tensor goes to {missing[:5]}, and there is no place "
+                f"for {extra[:5]}."
+            )
+        for name, action in given.items():
+            expected = reader.entries[name].shape
+            if action.target_shape != expected:
+                raise ConvertError(
+                    f"{like}: {name!r} has shape {expected}, but {action.name!r} becomes "
+                    f"{action.target_shape}."
+                )
+    return replace(plan, actions=actions)
+
+
+def _layers(reader: Reader) -> dict[str, str]:
+    """Groups of a Keras file by the names of their layers, and by their own."""
+    found: dict[str, str] = {}
+    for name, (layer, _) in reader.layers.items():
+        group = name.rpartition("/vars/")[0]
+        plain = "/".join(word for word in group.split("/") if word != "layers")
+        found.setdefault(layer.replace("/", "."), group)
+        found.setdefault(plain.replace("/", "."), group)
+    return found
+
+
+def _renamed(action: Action, layers: Mapping[str, str]) -> Action:
+    _, found, index = action.target.rpartition("/vars/")
+    for name in (action.layer, action.layer.replace(".", "_")):
+        if found and name in layers:
+            return replace(action, target=f"{layers[name]}/vars/{index}")
+    return action
