@@ -15,6 +15,7 @@ from typing import Any
 from . import __version__, dispatch
 from .arguments import PADDING_MODES
 from .backend import Backend
+from .convert import commands as convert_commands
 from .errors import ConvSpecError
 from .spec import ConvSpec
 from .tables import Column, Row, one_line, quiet, show
@@ -222,6 +223,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_backends)
     _add_explain(commands, plain)
+    convert_commands.add(commands, plain)
     _add_conformance(commands, plain, words)
     return parser
 
