@@ -179,15 +179,15 @@ def _free_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def differences(spec: ConvSpec, other: ConvSpec) -> list[str]:
+def differences(
+    spec: ConvSpec, other: ConvSpec, input_shape: Sequence[int] | None = None
+) -> list[str]:
     """See :meth:`ConvSpec.diff`."""
     found = []
     if spec.transposed != other.transposed:
         found.append(f"{_direction(spec)} became {_direction(other)}")
     for name in ("in_channels", "out_channels", "groups", "padding_mode"):
-        ours, theirs = getattr(spec, name), getattr(other, name)
-        if ours != theirs:
-            found.append(f"{name}: {ours} became {theirs}")
+        found += _change(name, getattr(spec, name), getattr(other, name))
     if spec.bias != other.bias:
         found.append("bias added" if other.bias else "bias dropped")
     if spec.flip_kernel != other.flip_kernel:
@@ -196,31 +196,45 @@ def differences(spec: ConvSpec, other: ConvSpec) -> list[str]:
         found.append(f"groups on {other.group_axis} instead of {spec.group_axis}")
     if set(spec.spatial) != set(other.spatial):
         return [*found, f"spatial axes: {spec.spatial} became {other.spatial}"]
+    sizes = None if input_shape is None else dict(zip(spec.layout, input_shape, strict=True))
+    ours, theirs = _amounts(spec, sizes), _amounts(other, sizes)
     for i, letter in enumerate(spec.spatial):
-        found += _axis_differences(spec, other, letter, i, other.spatial.index(letter))
+        j = other.spatial.index(letter)
+        for name in ("kernel_size", "stride", "dilation", "output_padding"):
+            found += _change(f"{name} on {letter}", getattr(spec, name)[i], getattr(other, name)[j])
+        found += _padding_difference(letter, ours[letter], theirs[letter])
     for name in ("layout", "output_layout", "weight_layout"):
-        ours, theirs = getattr(spec, name), getattr(other, name)
-        if ours != theirs:
-            found.append(f"{name}: {ours} became {theirs}")
+        found += _change(name, getattr(spec, name), getattr(other, name))
     return found
+
+
+def _change(what: str, ours: Any, theirs: Any) -> list[str]:
+    return [] if ours == theirs else [f"{what}: {ours} became {theirs}"]
 
 
 def _direction(spec: ConvSpec) -> str:
     return "transposed" if spec.transposed else "forward"
 
 
-def _axis_differences(spec: ConvSpec, other: ConvSpec, letter: str, i: int, j: int) -> list[str]:
-    found = []
-    for name in ("kernel_size", "stride", "dilation", "output_padding"):
-        ours, theirs = getattr(spec, name)[i], getattr(other, name)[j]
-        if ours != theirs:
-            found.append(f"{name} on {letter}: {ours} became {theirs}")
-    ours, theirs = spec.padding[i], other.padding[j]
-    if ours == theirs:
-        return found
-    if not isinstance(ours, str) and not isinstance(theirs, str):
-        moved = theirs[0] - ours[0]
-        if sum(ours) == sum(theirs):
-            by = "one pixel" if abs(moved) == 1 else f"{abs(moved)} pixels"
-            return [*found, f"{letter} shifted by {by}: padding {ours} became {theirs}"]
-    return [*found, f"padding on {letter}: {ours} became {theirs}"]
+def _amounts(spec: ConvSpec, sizes: dict[str, int] | None) -> dict[str, tuple[Any, Any]]:
+    """For each spatial letter the padding, and the size of the output if those of the input are
+    known: named padding is then what it stands for."""
+    if sizes is None:
+        return {c: (entry, None) for c, entry in zip(spec.spatial, spec.padding, strict=True)}
+    known = {**sizes, "C": spec.in_channels, "N": sizes.get("N", 1)}
+    problem = resolve(spec, [known[letter] for letter in spec.layout], None)
+    amounts = zip(problem.padding, problem.output_size, strict=True)
+    return dict(zip(spec.spatial, amounts, strict=True))
+
+
+def _padding_difference(letter: str, ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> list[str]:
+    """A shift, where as many output positions see the input from another place."""
+    (a, size), (b, other_size) = ours, theirs
+    if a == b:
+        return []
+    if not isinstance(a, str) and not isinstance(b, str) and a[0] != b[0]:
+        moved = abs(b[0] - a[0])
+        if sum(a) == sum(b) or (size is not None and size == other_size):
+            by = "one pixel" if moved == 1 else f"{moved} pixels"
+            return [f"{letter} shifted by {by}: padding {a} became {b}"]
+    return [f"padding on {letter}: {a} became {b}"]

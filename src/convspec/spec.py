@@ -297,9 +297,18 @@ class ConvSpec:
         converted: Array = dispatch.convert_weight(self, target, weight)
         return converted
 
-    def diff(self, other: ConvSpec) -> list[str]:
-        """How ``other`` differs from this spec, in words; empty when they are the same."""
-        return reading.differences(self, _checked("other", other))
+    def diff(self, other: ConvSpec, input_shape: Sequence[int] | None = None) -> list[str]:
+        """How ``other`` differs from this spec, in words; empty when they are the same.
+
+        Args:
+            other: the other spec.
+            input_shape: in this spec's ``layout``: compare what named padding stands for there,
+                so that a "same" that shifts the output by one pixel against padding 1 says so.
+
+        Raises:
+            LayoutError, ShapeError: ``input_shape`` does not fit one of the specs.
+        """
+        return reading.differences(self, _checked("other", other), input_shape)
 
     # ---- the frameworks' own layers and calls ----
 

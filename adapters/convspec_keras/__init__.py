@@ -1,0 +1,5 @@
+"""Keras's layers and calls as specs, and a layer for any spec, on every backend of Keras's."""
+
+from ._layer import Conv
+
+__all__ = ["Conv"]
