@@ -27,6 +27,9 @@ X = np.ones((2, 4, 5, 5), np.float32)
 W = np.ones(SPEC.weight_shape, np.float32)
 B = np.ones(6, np.float32)
 
+#: The backends, as messages list them.
+KNOWN = ", ".join(sorted(convspec.dispatch.entry_points()))
+
 Make = Callable[[Any], Any]
 
 
@@ -41,7 +44,7 @@ def transcript(text: str) -> list[Any]:
     cases = []
     for case in text.strip().removeprefix(">>> ").split("\n>>> "):
         code, answer = case.split("\n", 1)
-        error, message = answer.split(": ", 1)
+        error, message = answer.replace("{known}", KNOWN).split(": ", 1)
         cases.append(pytest.param(code, getattr(convspec, error), message, id=code))
     return cases
 
@@ -345,6 +348,12 @@ ConvSpecError: from_dict: missing keys kernel_size, out_channels.
 ConvSpecError: from_dict: format version 2.0 is newer than 1.0; update convspec.
 >>> ConvSpec.from_dict({**SPEC.to_dict(), "format_version": "\u00b2"})
 ConvSpecError: from_dict: 'format_version' should be like '1.0', got '\u00b2'.
+>>> ConvSpec.from_dict({**SPEC.to_dict(), "format_version": "1.0junk"})
+ConvSpecError: from_dict: 'format_version' should be like '1.0', got '1.0junk'.
+>>> ConvSpec.from_dict({**SPEC.to_dict(), "format_version": 1.0})
+ConvSpecError: from_dict: 'format_version' should be like '1.0', got 1.0.
+>>> ConvSpec(1, 1, (2**20,), dilation=2**20, padding="causal")
+ShapeError: padding[0] (axis W), lo: must be at most 2147483647, got 1099510579200.
 >>> ConvSpec.from_dict({**SPEC.to_dict(), "colour": "red", 3: 4})
 ConvSpecError: from_dict: unknown keys 3, colour.
 >>> ConvSpec.from_dict({**SPEC.to_dict(), "stride": {"H": 1}})
@@ -360,10 +369,9 @@ ShapeError: bias: has shape (5,), expected (6,): one per output channel.
 DTypeError: x: bool is none of float16, bfloat16, float32, float64, complex64, complex128, int8, \
 int16, int32, int64, uint8, uint16, uint32, uint64.
 >>> convspec.get_backend(["torch"])
-BackendNotFoundError: backend: ['torch'] is not registered; there are: jax, numpy, tensorflow, \
-torch.
+BackendNotFoundError: backend: ['torch'] is not registered; there are: {known}.
 >>> convspec.to_framework(X, None)
-BackendNotFoundError: backend: None is not registered; there are: jax, numpy, tensorflow, torch.
+BackendNotFoundError: backend: None is not registered; there are: {known}.
 >>> convspec.convert_layout(X, "NCHW", "channels_last")
 LayoutError: target: 'c' in 'channels_last' is no axis letter; use capitals A to Z.
 >>> convspec.convert_layout(X, "NCW", "NWC")
@@ -473,9 +481,9 @@ DTypeError: out_dtype: float32 arrays cannot give int32; that would lose a part.
 >>> call(x=X.astype("c8"), weight=W.astype("c8"), out_dtype=np.float32)
 DTypeError: out_dtype: complex64 arrays cannot give float32; that would lose a part.
 >>> call(backend="Torch")
-BackendNotFoundError: backend: 'Torch' is not registered; there are: jax, numpy, tensorflow, torch.
+BackendNotFoundError: backend: 'Torch' is not registered; there are: {known}.
 >>> call(backend="")
-BackendNotFoundError: backend: '' is not registered; there are: jax, numpy, tensorflow, torch.
+BackendNotFoundError: backend: '' is not registered; there are: {known}.
 >>> call(backend=False)
 BackendNotFoundError: backend: expected a name or a Backend, got False.
 >>> call(backend=[])

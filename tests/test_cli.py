@@ -207,6 +207,17 @@ def test_code_of_what_is_not_supported(
     assert capsys.readouterr() == ("", f"convspec explain: {reason}\n")
 
 
+def test_code_of_a_backend_that_tells_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dispatch, "installed", lambda: ("dask", "numpy"))
+    assert cli.main([*EXPLAIN, "--code"]) == 0
+    out = capsys.readouterr().out
+    assert "(no code: backend: dask" in out
+    assert "import numpy as np" in out
+    assert cli.main([*EXPLAIN, "--code", "--backend", "dask"]) == 2
+
+
 @pytest.mark.parametrize("options", [["--backend", "numpy"], []])
 def test_code_runs(
     options: list[str], numpy_alone: None, capsys: pytest.CaptureFixture[str]
@@ -275,6 +286,14 @@ COMMON = ("--in-channels", "4", "--out-channels", "8")
             ConvSpec(4, 8, (2, 3, 3), padding=((1, 2), -1, "same"), dilation=(1, 2, 1)),
         ),
         ("--kernel 3 --padding=-1:0, --input-shape 1,4,9", ConvSpec(4, 8, 3, padding=((-1, 0),))),
+        (
+            "--kernel 3 --padding=-1:0 --input-shape 1,4,9,9",
+            ConvSpec(4, 8, 3, padding=((-1, 0),) * 2),
+        ),
+        (
+            "--kernel 3 --padding 1:0 --layout HWC --input-shape 9,9,4",
+            ConvSpec(4, 8, 3, padding=((1, 0),) * 2, layout="HWC"),
+        ),
         ("--kernel 3 --padding -1 --input-shape 1,4,9", ConvSpec(4, 8, (3,), padding=-1)),
         (
             "--kernel 3,3 --groups 2 --padding-mode reflect --padding same --no-bias --flip-kernel"
@@ -374,6 +393,12 @@ def test_narrow_terminal_never_cuts_a_number(terminal: Callable[[int], io.String
     assert written.getvalue() == (
         "  count remark\n\na\n      1 x[red]\n1000000\n\nb\n      2 long remark\n"
     )
+
+
+def test_narrow_terminal_names_every_row(terminal: Callable[[int], io.StringIO]) -> None:
+    written = terminal(12)
+    tables.show(COLUMNS, [Row(("a", "1", "long remark")), Row(("b", "2", ""))])
+    assert [line for line in written.getvalue().splitlines() if line in ("a", "b")] == ["a", "b"]
 
 
 def test_progress_on_a_terminal(terminal: Callable[[int], io.StringIO]) -> None:

@@ -60,6 +60,7 @@ SNIPPETS = {
     "transposed": ConvSpec(4, 6, (3, 3), stride=2, padding=1, groups=2, transposed=True),
     "reflect": ConvSpec(2, 3, 3, padding=(2, 1), padding_mode="reflect", layout="NHWC"),
     "rank 4": ConvSpec(1, 2, (2, 2, 2, 2), bias=False),
+    "rank 9": ConvSpec(1, 1, (1,) * 8 + (2,), bias=False),
     "flipped signal": ConvSpec(1, 2, (4,), padding="causal", flip_kernel=True, dilation=2),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -34,12 +35,10 @@ def _forward(x: Any, w: Any, call: Call) -> Any:
     matrix = w.reshape(inner, groups, call.out_channels // groups).transpose(1, 0, 2)
 
     y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
-    row = prod(call.output_size[1:]) * inner * groups * x.itemsize
-    rows = max(1, BLOCK_BYTES // max(row, 1))
     for n in range(x.shape[0]):
-        for start in range(0, call.output_size[0], rows):
-            block = windows[n, start : start + rows]
-            out = y[n, start : start + rows].reshape(-1, groups, call.out_channels // groups)
+        for box in _boxes(call.output_size, inner * groups * x.itemsize):
+            block = windows[(n, *box)]
+            out = y[(n, *box)].reshape(-1, groups, call.out_channels // groups)
             if groups == 1:
                 np.matmul(block.reshape(-1, inner), matrix[0], out=out[:, 0])
                 continue
@@ -48,6 +47,21 @@ def _forward(x: Any, w: Any, call: Call) -> Any:
             split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
             np.matmul(split, matrix, out=out.transpose(1, 0, 2))
     return y
+
+
+def _boxes(sizes: Sequence[int], position: int) -> Iterator[tuple[int | slice, ...]]:
+    """Indices of boxes that cover ``sizes``, each contiguous and of at most ``BLOCK_BYTES``.
+
+    ``position`` is how many bytes one position takes; a box has at least one.
+    """
+    row = prod(sizes[1:]) * position
+    if row > BLOCK_BYTES and len(sizes) > 1:
+        for i in range(sizes[0]):
+            yield from ((i, *rest) for rest in _boxes(sizes[1:], position))
+        return
+    rows = max(1, BLOCK_BYTES // max(row, 1))
+    for start in range(0, sizes[0], rows):
+        yield (slice(start, start + rows),)
 
 
 def _transposed(x: Any, w: Any, call: Call) -> Any:

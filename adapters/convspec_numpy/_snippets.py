@@ -10,6 +10,9 @@ from convspec.snippets import example_text, index_text, tuple_text
 
 from ._arrays import MODES
 
+#: einsum's letters for positions and taps; n, c and o, i and g are taken.
+SPACE, TAPS = "defhjklmabqrstuvwxyzp", "DEFHJKLMABQRSTUVWXYZP"
+
 #: NumPy has no transposed convolution to call, so a snippet brings one along.
 TRANSPOSED = '''
 def conv_transpose(x, w, stride, dilation, groups):
@@ -50,7 +53,7 @@ def conv(x: str, w: str, *, call: Call) -> str:
             f"conv_transpose({x}, {w}, stride={tuple_text(call.stride)}, "
             f"dilation={tuple_text(call.dilation)}, groups={call.groups})"
         )
-    space, taps = "defhjklm"[: call.rank], "pqrstuvw"[: call.rank]
+    space, taps = SPACE[: call.rank], TAPS[: call.rank]
     axes = tuple(range(1, call.rank + 1))
     windows = f"sliding_window_view({x}, {tuple_text(call.extents)}, axis={tuple_text(axes)})"
     if any(step != 1 for step in (*call.stride, *call.dilation)):

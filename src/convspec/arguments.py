@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import ConvSpecError, ShapeError, UnsupportedError
@@ -143,7 +143,7 @@ def _padding_entry(name: str, entry: object, e: int, transposed: bool) -> Pair |
                     f"  A causal decoder crops the end: pass the explicit padding (0, e-s), "
                     f"where e={e} is the kernel's extent and s the stride."
                 )
-            return (e - 1, 0)
+            return (integer(f"{name}, lo", e - 1), 0)
         raise ShapeError(f"{name}: {shown(entry)} is none of {', '.join(WORDS)}.")
     pair = entries(name, entry)
     if pair is None:
@@ -159,17 +159,3 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ConvSpecError(f"{name}: {shown(value)} is none of {', '.join(choices)}.")
     return choices[choices.index(value)]  # plain, where ``value`` is a NumPy string
-
-
-def cached(method: Callable[[Any], Any]) -> Any:
-    """A property computed once on a frozen, slotless object, and left out of its pickles."""
-    slot = "_" + method.__name__
-
-    def get(self: Any) -> Any:
-        try:
-            return self.__dict__[slot]
-        except KeyError:
-            value = self.__dict__[slot] = method(self)
-            return value
-
-    return property(get, doc=method.__doc__)

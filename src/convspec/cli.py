@@ -17,11 +17,11 @@ from .arguments import PADDING_MODES
 from .backend import Backend
 from .convert import commands as convert_commands
 from .errors import ConvSpecError
+from .layouts import is_format, spatial_letters
 from .spec import ConvSpec
 from .tables import Column, Row, one_line, quiet, show
 
 PER_AXIS = ("kernel", "stride", "padding", "dilation", "output_padding")
-FORMATS = (None, "channels_first", "channels_last")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,10 +126,16 @@ def _explained(
     spec: ConvSpec, shape: tuple[int, ...], engine: Backend, parsed: argparse.Namespace
 ) -> list[str]:
     lines = spec.explain(shape, engine, parsed.dtype).splitlines()
-    # Where one backend of many cannot, the explanation has said so.
-    if parsed.code and (parsed.backend or spec.supports(engine, shape, parsed.dtype)):
-        lines += ["", *spec.code(engine, shape, parsed.dtype).splitlines()]
-    return lines
+    # Where one backend of many cannot compute this, the explanation has said so.
+    if not parsed.code or not (parsed.backend or spec.supports(engine, shape, parsed.dtype)):
+        return lines
+    try:
+        code = spec.code(engine, shape, parsed.dtype)
+    except ConvSpecError as error:  # a backend that has none to tell
+        if parsed.backend:
+            raise
+        code = f"(no code: {one_line(error)})"
+    return [*lines, "", *code.splitlines()]
 
 
 def spec_of(parsed: argparse.Namespace) -> ConvSpec:
@@ -140,7 +146,9 @@ def spec_of(parsed: argparse.Namespace) -> ConvSpec:
     values = {name: _entry(getattr(parsed, name)) for name in PER_AXIS}
     layouts = (parsed.layout, parsed.output_layout, parsed.weight_layout)
     rank = len(_shape(parsed.input_shape)) - 2
-    told = any(layout not in FORMATS for layout in layouts)
+    told = [layout for layout in layouts if not is_format(layout)]
+    if ":" in parsed.padding and "," not in parsed.padding:  # one pair, for every axis
+        values["padding"] *= len(spatial_letters(told[0])) if told else max(rank, 1)
     if not told and not any(isinstance(value, tuple) for value in values.values()) and rank > 0:
         values["kernel"] = (values["kernel"],) * rank
     return ConvSpec(

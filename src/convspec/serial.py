@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -61,12 +62,11 @@ def arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise ConvSpecError(f"from_dict: expected a mapping, got {type(values).__name__}.")
     version = values.get("format_version")
-    major = (version if isinstance(version, str) else shown(version)).split(".")[0]
-    if not major.isdecimal():
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})*", version):
         raise ConvSpecError(
             f"from_dict: 'format_version' should be like {FORMAT_VERSION!r}, got {shown(version)}."
         )
-    if int(major) > int(FORMAT_VERSION.split(".")[0]):
+    if int(version.split(".")[0]) > int(FORMAT_VERSION.split(".")[0]):
         raise ConvSpecError(
             f"from_dict: format version {version} is newer than {FORMAT_VERSION}; update convspec."
         )

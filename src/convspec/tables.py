@@ -75,9 +75,11 @@ def grouped(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     rest = columns[1:]
     widths = _widths(rest, [row.cells[1:] for row in rows])
     text = [_line(rest, widths, [column.heading for column in rest], " ")]
+    above = ""
     for row in rows:
-        if row.first:
+        if row.first or row.cells[0] not in ("", above):
             text += ["", row.cells[0]]
+        above = row.cells[0] or above
         text.append(_line(rest, widths, row.cells[1:], " "))
     return "\n".join(text)
 
