@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from .catalogue import CATALOGUE, describe
 from .generate import LEVELS, suite
 from .journal import Journal
 from .reports import document, junit, markdown, page, terminal
-from .runner import Limits, Result, Run, run
+from .runner import Limits, Result, Run, require, run
 from .smallest import smallest
 
 #: Forms of report on disk, by option.
@@ -50,7 +49,7 @@ def _run(parsed: argparse.Namespace) -> int:
     cases = _cases(parsed)
     names = list(dict.fromkeys(parsed.backend))
     for name in names:
-        _present(name)
+        require(name)
     files = {form: Path(getattr(parsed, form)) for form in FORMS if getattr(parsed, form)}
     for file in files.values():
         if not file.parent.is_dir():  # said now, not after an hour
@@ -101,18 +100,6 @@ def _asked(case: Case, only: list[str]) -> bool:
     """Whether a case's line or capabilities have every text."""
     texts = (case.line, *capabilities.labels(case))
     return all(any(wanted.lower() in text.lower() for text in texts) for wanted in only)
-
-
-def _present(name: str) -> None:
-    """Refuse a target that cannot be, before any work is done."""
-    if ":" in name:
-        # As ``python -m`` does: the module may lie where the command is given.
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
-        return
-    description = describe(name)
-    if not description.installed:
-        raise ConvSpecError(f"backend: {name!r} needs {' and '.join(description.modules)}.")
 
 
 def _runs(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,9 +20,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from convspec import ConvSpecError
+from convspec import BackendNotFoundError, ConvSpecError
 
 from .cases import Case
+from .catalogue import describe
 from .judges import Verdict
 from .worker import Answer, serve
 
@@ -91,6 +94,24 @@ class Run:
 
 class TargetError(ConvSpecError):
     """A target could not be loaded in a worker process; the message says why."""
+
+
+def require(name: str) -> None:
+    """Refuse a target that cannot be loaded here, before any work is done; nothing is imported.
+
+    Raises:
+        ConvSpecError: nothing has this name, or its framework is not installed.
+    """
+    if ":" in name:
+        # As ``python -m`` does: the module may lie where the command is given.
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        return
+    description = describe(name)
+    if not description.installed:
+        raise BackendNotFoundError(
+            f"backend: {name!r} needs {' and '.join(description.modules)}, which is not installed."
+        )
 
 
 class Worker:

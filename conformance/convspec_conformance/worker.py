@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from .cases import Case
-from .judges import Verdict, judge
+from .judges import Verdict, claims, judge
 from .shrink import snippet
 from .targets import Target, load
 
@@ -29,7 +29,7 @@ class Answer:
 
     Attributes:
         verdict: the judge's.
-        claimed: whether the target says that it computes the case; a refusal is always expected.
+        claimed: whether the target says that it computes the case.
         seconds: how long it took.
     """
 
@@ -83,7 +83,7 @@ def answer(target: Target, case: Case, probe: bool) -> Answer:
     start = perf_counter()
     claimed = True
     try:
-        claimed = case.judge == "refusal" or bool(target.claims(case))
+        claimed = bool(claims(case, target))
         verdict = judge(case, target, probe=probe)
     except Exception as error:  # claims() is the target's code too
         verdict = Verdict("error", f"{type(error).__name__}: {error}")

@@ -114,7 +114,7 @@
       make("h3", {}, target.name, " ", make("span", {}, target.version)),
       ran ? make("p", { class: "share" },
         make("strong", {}, `${Math.floor(1000 * target.claimed_share) / 10} %`),
-        make("span", {}, "of the convolutions claimed")) : null,
+        make("span", {}, "of the cases claimed")) : null,
       ran ? make("div", { class: "bar", "aria-hidden": "true" },
         make("i", { class: "pass", style: `flex: ${counts.pass} 0 0` }),
         wrong ? make("i", { class: "bad", style: `flex: ${wrong} 0 0` }) : null,
@@ -251,8 +251,8 @@
     const parts = make("div", { class: "more" });
     if (result.detail) parts.append(make("h4", {}, "What came of it"), block(result.detail, "wrap"));
     if (smallest) {
-      parts.append(make("h4", {}, "The smallest case that still fails"), block(smallest.line, "wrap"));
-      if (smallest.detail) parts.append(block(smallest.detail, "wrap"));
+      const text = [smallest.line, smallest.detail].filter(Boolean).join("\n\n");
+      parts.append(make("h4", {}, "The smallest case that still fails"), block(text, "wrap"));
       if (smallest.snippet) parts.append(...copied("As code", smallest.snippet, ""));
     }
     parts.append(...copied("Run it again", again((smallest ?? result).line), "wrap"));
@@ -286,7 +286,9 @@
       groups.get(group).append(option(String(c), `${group}: ${name}`));
     });
     at("by-capability").append(option("", "any"), ...groups.values());
-    at("filters").addEventListener("input", changed);
+    for (const id of Object.values(FIELDS)) {
+      at(id).addEventListener(id === "by-text" ? "input" : "change", changed);
+    }
     at("filters").addEventListener("submit", (event) => event.preventDefault());
     at("reset").addEventListener("click", () => choose({}));
     at("more").addEventListener("click", () => { shown += PAGE; list(); });
