@@ -240,3 +240,15 @@ def test_diff_speaks() -> None:
 def test_rank_that_nothing_tells() -> None:
     with pytest.raises(LayoutError, match="layout: nothing tells the number of spatial axes"):
         ConvSpec(1, 1, 3)
+
+
+def test_diff_goes_on_where_axes_have_other_names() -> None:
+    spec = ConvSpec(2, 3, 3, padding=1, layout="NCHW")
+    assert spec.diff(ConvSpec(2, 3, (3, 5), padding=1, layout="NCAB")) == [
+        "spatial axes: HW became AB",
+        "kernel_size on W: 3 became 5",
+        "layout: NCHW became NCAB",
+        "output_layout: NCHW became NCAB",
+        "weight_layout: OIHW became OIAB",
+    ]
+    assert spec.diff(ConvSpec(2, 3, 3, padding=1, layout="NCW")) == ["spatial axes: HW became W"]

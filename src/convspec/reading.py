@@ -194,15 +194,20 @@ def differences(
         found.append("kernel flipped")
     if spec.group_axis != other.group_axis:
         found.append(f"groups on {other.group_axis} instead of {spec.group_axis}")
+    partners = other.spatial  # of our axes; those of other letters are compared in their order
     if set(spec.spatial) != set(other.spatial):
-        return [*found, f"spatial axes: {spec.spatial} became {other.spatial}"]
+        found.append(f"spatial axes: {spec.spatial} became {other.spatial}")
+        if spec.rank != other.rank:
+            return found
+    else:
+        partners = spec.spatial
     sizes = None if input_shape is None else dict(zip(spec.layout, input_shape, strict=True))
     ours, theirs = _amounts(spec, sizes), _amounts(other, sizes)
-    for i, letter in enumerate(spec.spatial):
-        j = other.spatial.index(letter)
+    for i, (letter, partner) in enumerate(zip(spec.spatial, partners, strict=True)):
+        j = other.spatial.index(partner)
         for name in ("kernel_size", "stride", "dilation", "output_padding"):
             found += _change(f"{name} on {letter}", getattr(spec, name)[i], getattr(other, name)[j])
-        found += _padding_difference(letter, ours[letter], theirs[letter])
+        found += _padding_difference(letter, ours[letter], theirs[partner])
     for name in ("layout", "output_layout", "weight_layout"):
         found += _change(name, getattr(spec, name), getattr(other, name))
     return found
