@@ -25,6 +25,7 @@ from convspec.natives import (
     groups_of,
     known,
     overridden,
+    pointwise,
     sizes_of,
     spelled_out,
 )
@@ -148,24 +149,15 @@ def _separable(base: type, rank: int) -> Callable[[Any], Reading]:
         overridden(layer, base, "call")
         options = {**_options(layer, rank), "bias": False}
         first = _depthwise_spec(layer.depthwise_kernel.shape, **options)
-        second = _pointwise(first, layer.pointwise_kernel.shape, bias=layer.bias is not None)
+        second = pointwise(
+            first, "pointwise_kernel", layer.pointwise_kernel, bias=layer.bias is not None
+        )
         return (
             Layer(first, layer.depthwise_kernel),
             Layer(second, layer.pointwise_kernel, layer.bias),
         )
 
     return read
-
-
-def _pointwise(first: ConvSpec, sizes: Sequence[Any], *, bias: bool) -> ConvSpec:
-    return ConvSpec(
-        first.out_channels,
-        known("pointwise_kernel", "O", sizes[-1]),
-        1,
-        bias=bias,
-        layout=first.layout,
-        weight_layout=f"{first.spatial}IO",
-    )
 
 
 # ---- calls ----
@@ -244,8 +236,7 @@ def separable_conv(
     dilation_rate: Any = 1,
 ) -> tuple[ConvSpec, ConvSpec]:
     first = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
-    sizes = sizes_of("pointwise_kernel", pointwise_kernel)
-    return first, _pointwise(first, sizes, bias=False)
+    return first, pointwise(first, "pointwise_kernel", pointwise_kernel)
 
 
 def conv_transpose(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +10,7 @@ from convspec import ConvSpec, ShapeError, UnsupportedError
 from convspec.arguments import shown
 from convspec.geometry import extent, same_padding, transposed_size
 from convspec.layouts import default_spatial
-from convspec.natives import Native, groups_of, known, sizes_of
+from convspec.natives import Native, groups_of, known, pointwise, sizes_of
 
 
 class _Call:
@@ -218,19 +217,7 @@ def separable_conv2d(
     name: Any = None,
 ) -> tuple[ConvSpec, ConvSpec]:
     first = depthwise_conv2d(input, depthwise_filter, strides, padding, data_format, dilations)
-    return first, pointwise(first, sizes_of("pointwise_filter", pointwise_filter))
-
-
-def pointwise(first: ConvSpec, sizes: Sequence[Any], *, bias: bool = False) -> ConvSpec:
-    """The second convolution of a separable one."""
-    return ConvSpec(
-        first.out_channels,
-        known("pointwise_filter", "O", sizes[-1]),
-        1,
-        bias=bias,
-        layout=first.layout,
-        weight_layout=f"{first.spatial}IO",
-    )
+    return first, pointwise(first, "pointwise_filter", pointwise_filter)
 
 
 class TensorflowNative(Native):

@@ -387,6 +387,19 @@ def groups_of(channels: int, per_group: int, place: str) -> int:
     return channels // per_group
 
 
+def pointwise(first: ConvSpec, name: str, array: Any, *, bias: bool = False) -> ConvSpec:
+    """The second convolution of a separable one: kernels of one element, ``...IO``."""
+    channels = known(name, "O", sizes_of(name, array)[-1])
+    return type(first)(
+        first.out_channels,
+        channels,
+        1,
+        bias=bias,
+        layout=first.layout,
+        weight_layout=f"{first.spatial}IO",
+    )
+
+
 def check_names(argument: str, given: Iterable[str], expected: Iterable[str]) -> None:
     """Parameters have just the expected names.
 
