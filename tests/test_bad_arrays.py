@@ -447,7 +447,7 @@ def test_sizes_that_jax_never_learns() -> None:
     with refused(
         ShapeError,
         "x: has c channels on axis 1 (C), but the spec has in_channels=4.\n"
-        "  x: N=n, C=c, H=5, W=5\n"
+        "  x: N=?, C=c, H=5, W=5\n"
         "  Groups are never inferred; check layout='NCHW' or pass groups=.",
     ):
         export(SPEC, "n, c, 5, 5")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from convspec.errors import LayoutError
+from convspec.problem import Condition
+from convspec.symbols import Sizes
 
 
 def shape_of(x: Any) -> tuple[Any, ...]:
@@ -48,11 +50,26 @@ def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
     return x if x.shape.is_fully_defined() else tf.ensure_shape(x, shape)
 
 
-def check_sizes(letters: str, sizes: tuple[Any, ...]) -> None:
-    """Output sizes that are unknown while tracing are held to at least 1 when the graph runs."""
-    for letter, size in zip(letters, sizes, strict=True):
-        if not isinstance(size, int):
-            tf.debugging.assert_positive(size, f"x: no output position is left on axis {letter}")
+def check(conditions: Iterable[Condition], sizes: Sizes | None) -> None:
+    """Sizes that are unknown while tracing are held to the conditions when the graph runs."""
+    for condition in conditions:
+        assert sizes is not None
+        small, large = sizes(condition.small), sizes(condition.large)
+        tf.debugging.assert_less_equal(small, large, condition.message)
+
+
+def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any, ...]:
+    """Gradients by a tape, whose own are conjugated."""
+    with tf.GradientTape() as tape:
+        tape.watch(list(arrays))
+        y = function(*arrays)
+    found = tape.gradient(
+        y,
+        list(arrays),
+        output_gradients=tf.math.conj(cotangent),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return tuple(map(tf.math.conj, found))
 
 
 def cast(x: Any, *, dtype: str) -> Any:

@@ -11,11 +11,12 @@ from convspec.backend import Capabilities, Environment, Kernel
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
 from convspec.problem import Problem
+from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._kernel import conv
-from ._probe import works
+from ._probe import differentiates, works
 
 
 class TensorflowBackend(PlanBackend):
@@ -56,8 +57,11 @@ class TensorflowBackend(PlanBackend):
     def differentiable(self, x: Any) -> bool:
         return not tf.executing_eagerly() or _arrays.watched(x)
 
+    def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
+        return _arrays.vjp(function, arrays, cotangent)
+
     def maximum(self, a: Any, b: Any) -> Any:
-        return max(a, b) if isinstance(a, int) and isinstance(b, int) else tf.maximum(a, b)
+        return tf.maximum(a, b)
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
@@ -84,7 +88,7 @@ class TensorflowBackend(PlanBackend):
             return "groups" if call.groups > 1 else ""
         if call.rank > 3:
             return "rank"
-        if call.padded and not _pads_itself(call):
+        if not call.settled or (call.padded and not _pads_itself(call)):
             return "padding"
         if call.rank == 3 and call.groups > 1:  # known: no 3-D kernel has groups outside XLA
             return _missing(call)
@@ -99,7 +103,7 @@ class TensorflowBackend(PlanBackend):
         return chosen
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
-        kernel = super().prepare(problem, env)
+        kernel = self._with_gradients(super().prepare(problem, env), problem, env)
         if not env.traced:
             return kernel
         # Sizes that are unknown while tracing are checked when the graph runs: tf.nn takes a wrong
@@ -107,11 +111,32 @@ class TensorflowBackend(PlanBackend):
         data = tuple(problem.in_channels if c == "C" else None for c in problem.layout)
         shapes = (data, problem.weight_shape, (problem.out_channels,))
 
-        def checked(*arrays: Any) -> Any:
-            _arrays.check_sizes(problem.spatial, problem.output_size)
-            return kernel(*map(_arrays.ensure_shape, arrays, shapes))
+        def checked(*arrays: Any, sizes: Sizes | None = None) -> Any:
+            _arrays.check(problem.conditions, sizes)
+            return kernel(*map(_arrays.ensure_shape, arrays, shapes), sizes=sizes)
 
         return self.compiled(checked, env)
+
+    def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
+        """``kernel``, differentiated by another plan where its own calls have no gradients."""
+        if env.dtype in dtypes.INTEGER or all(map(differentiates, self.plan(problem, env).calls)):
+            return kernel
+        other = DIFFERENTIABLE.prepare(problem, env)
+
+        def run(*arrays: Any, **options: Any) -> Any:
+            @tf.custom_gradient
+            def both(*arrays: Any) -> Any:
+                def gradients(g: Any) -> Any:
+                    with tf.GradientTape() as tape:
+                        tape.watch(arrays)
+                        y = other(*arrays, **options)
+                    return tape.gradient(y, arrays, output_gradients=g)
+
+                return kernel(*arrays, **options), gradients
+
+            return both(*arrays)
+
+        return self.compiled(run, env)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         # Nothing in a plan depends on tensors' values, so AutoGraph has nothing to rewrite in it.
@@ -125,6 +150,19 @@ class TensorflowBackend(PlanBackend):
 
     def to_numpy(self, x: Any) -> Any:
         return x.numpy()
+
+
+class DifferentiableBackend(TensorflowBackend):
+    """Plans of nothing but calls that have gradients."""
+
+    def lacks(self, call: Call) -> str:
+        missing = super().lacks(call)
+        if missing or differentiates(call):
+            return missing
+        return _missing(call)
+
+
+DIFFERENTIABLE = DifferentiableBackend()
 
 
 def _pads_itself(call: Call) -> bool:

@@ -54,6 +54,17 @@ def to_numpy(x: Any) -> Any:
     return x.numpy()
 
 
+def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any, ...]:
+    """Gradients by autograd, whose own are conjugated, and part of its graph again."""
+    watched = [a if a.requires_grad else a.detach().requires_grad_() for a in arrays]
+    with torch.enable_grad():
+        y = function(*watched)
+        found = torch.autograd.grad(
+            y, watched, cotangent.conj(), create_graph=True, materialize_grads=True
+        )
+        return tuple(gradient.conj() for gradient in found)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": lambda x, *, dtype: x.to(TYPES[dtype]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch.autograd import forward_ad
+from torch.fx.experimental.symbolic_shapes import guard_scalar, has_static_value
 
 from convspec import dtypes
 from convspec.backend import Capabilities
@@ -19,6 +20,8 @@ from . import _arrays, _snippets
 from ._kernel import conv
 
 STRIDED = torch.strided
+#: What autocast reads in another type: every floating one but float64.
+AUTOCAST = ("float16", "bfloat16", "float32")
 
 
 class TorchBackend(PlanBackend):
@@ -28,13 +31,16 @@ class TorchBackend(PlanBackend):
     operations = {**_arrays.OPERATIONS, "conv": conv}
     snippets = _snippets.SNIPPETS
     views = frozenset({"permute", "reshape", "slice"})
+    element_types = dtypes.ALL
 
     @property
     def capabilities(self) -> Capabilities:
         devices = ["cpu"]
         devices += ["cuda"] if torch.cuda.is_available() else []
         devices += ["mps"] if torch.backends.mps.is_available() else []
-        return Capabilities(torch.__version__, dtypes.ALL, None, tuple(devices), gradients=True)
+        return Capabilities(
+            torch.__version__, self.element_types, None, tuple(devices), gradients=True
+        )
 
     def owns(self, x: Any) -> bool:
         return isinstance(x, torch.Tensor) or isinstance(_held(x), torch.Tensor)
@@ -51,7 +57,21 @@ class TorchBackend(PlanBackend):
         return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
 
     def traced(self, x: Any) -> bool:
+        return self.recording()
+
+    def recording(self) -> bool:
         return bool(torch.compiler.is_compiling())
+
+    def plain(self, size: Any) -> int | None:
+        # To code that is being compiled, symbolic sizes pass for ints.
+        return guard_scalar(size) if has_static_value(size) else None
+
+    def promoted(self, dtype: str, device: str) -> str:
+        if device == "meta" or dtype not in AUTOCAST:  # there is no autocast of what has no data
+            return dtype
+        if torch.is_autocast_enabled(device):
+            return _arrays.name_of(torch.get_autocast_dtype(device))
+        return dtype
 
     def differentiable(self, x: Any) -> bool:
         if torch.is_grad_enabled() and x.requires_grad:
@@ -60,6 +80,9 @@ class TorchBackend(PlanBackend):
         return forward_ad.unpack_dual(x).tangent is not None or bool(
             torch._C._functorch.is_functorch_wrapped_tensor(x)
         )
+
+    def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
+        return _arrays.vjp(function, arrays, cotangent)
 
     def maximum(self, a: Any, b: Any) -> Any:
         return torch.sym_max(a, b)
@@ -75,7 +98,7 @@ class TorchBackend(PlanBackend):
             return "input_dilation"
         if call.rank > 3:
             return "rank"
-        if any(lo != hi or lo < 0 for lo, hi in call.padding):
+        if not call.settled or any(lo != hi or lo < 0 for lo, hi in call.padding):
             return "padding"
         limits = map(max, call.stride, call.dilation)
         if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):

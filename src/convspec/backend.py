@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,9 @@ class Backend(ABC):
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         """A plain callable ``kernel(x, weight, bias=None) -> y`` for arrays of the framework.
 
+        While tracing, the problem may hold symbols (:mod:`convspec.symbols`). The kernel is then
+        called with ``sizes=``, a function that gives the framework's own value of any size.
+
         Raises:
             UnsupportedError: :meth:`supports` says no.
         """
@@ -124,6 +127,39 @@ class Backend(ABC):
     def differentiable(self, x: Any) -> bool:
         """Whether gradients would be lost if ``x`` left the framework."""
         return False
+
+    def recording(self) -> bool:
+        """Whether a compiler is reading this very Python code, as ``torch.compile`` does.
+
+        Nothing is cached then: caches are what such compilers cannot read.
+        """
+        return False
+
+    def plain(self, size: Any) -> int | None:
+        """A size that :meth:`describe` gave as a plain number, None where it is symbolic."""
+        return size if type(size) is int else None
+
+    def promoted(self, dtype: str, device: str) -> str:
+        """The element type that the framework reads arrays of this type in; under autocast another.
+
+        Types are compared after it. The arrays arrive at the kernel as they are.
+        """
+        return dtype
+
+    def vjp(
+        self, function: Callable[..., Any], arrays: Sequence[Any], cotangent: Any
+    ) -> tuple[Any, ...]:
+        """The gradients of ``sum(cotangent * function(*arrays))`` for each of the arrays.
+
+        Nothing is conjugated, and what ``vjp`` gives can be differentiated by ``vjp`` again. Only
+        the conformance suite needs it.
+
+        Args:
+            function: of the framework's own arrays.
+            arrays: its arguments.
+            cotangent: an array like what it gives.
+        """
+        raise self._lacks("does not differentiate")
 
     def maximum(self, a: Any, b: Any) -> Any:
         """The larger of two sizes, either of which may be symbolic."""

@@ -2,6 +2,9 @@
 
 Frameworks are never imported here. An adapter is loaded when a module of its entry point's name
 has been imported by somebody, or when it is asked for by name.
+
+A compiler may be reading this very code (:meth:`Backend.recording`): it then passes the caches by,
+and runs what is marked :func:`fixed` instead of reading it.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable
+from ast import literal_eval
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import dtypes, weights
 from .arguments import shown
@@ -25,7 +31,8 @@ from .errors import (
     UnsupportedError,
 )
 from .layouts import check_data_layout, permutation
-from .problem import resolve, wanted_size
+from .problem import resolve_sizes, wanted_size
+from .symbols import Sizes, symbols
 from .weights import WeightOrder
 
 if TYPE_CHECKING:
@@ -33,8 +40,24 @@ if TYPE_CHECKING:
 
 GROUP = "convspec.backends"
 
+#: Shape and element type of a weight or bias.
+Described = tuple[tuple[Any, ...], str]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def fixed(function: Function) -> Function:
+    """Mark a function of plain values that a compiler runs once, to keep what it gave.
+
+    ``torch.compiler.assume_constant_result`` sets the same mark, but would have to be imported.
+    """
+    function.__dict__["_dynamo_marked_constant"] = True
+    return function
+
 
 # ---- finding backends ----
+
+_loaded: dict[str, Backend] = {}
+_owners: dict[type, str] = {}
 
 
 @cache
@@ -43,36 +66,38 @@ def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
     return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
 
 
-@cache
-def _load(name: str) -> Backend:
-    backend = entry_points()[name].load()
-    if not isinstance(backend, Backend) or int(backend.api_version) != API_VERSION:
-        raise BackendNotFoundError(
-            f"backend: {name!r} does not implement version {API_VERSION} of convspec's Backend; "
-            f"update its package."
-        )
-    return backend
-
-
 def get_backend(name: str) -> Backend:
     """The backend with this name, importing its framework if need be.
 
     Raises:
         BackendNotFoundError: none is registered under the name, or the framework is missing.
     """
+    _load(name)
+    return _loaded[name]
+
+
+@fixed
+def _load(name: str) -> None:
+    """Put the backend with this name among the loaded ones."""
     points = entry_points()
     if not isinstance(name, str) or name not in points:
         known = ", ".join(sorted(points)) or "none"
         raise BackendNotFoundError(f"backend: {shown(name)} is not registered; there are: {known}.")
+    if name in _loaded:
+        return
     try:
-        return _load(name)
-    except ConvSpecError:
-        raise
+        backend = points[name].load()
     except Exception as error:  # a broken installation raises anything: a missing .so, OSError
         raise BackendNotFoundError(
             f"backend: {name!r} could not be loaded: {error}.\n"
             f"  Install it, for example with: pip install 'convspec[{name}]'"
         ) from error
+    if not isinstance(backend, Backend) or int(backend.api_version) != API_VERSION:
+        raise BackendNotFoundError(
+            f"backend: {name!r} does not implement version {API_VERSION} of convspec's Backend; "
+            f"update its package."
+        )
+    _loaded[name] = backend
 
 
 def installed() -> tuple[str, ...]:
@@ -92,20 +117,37 @@ def _present(name: str) -> bool:
         return True
 
 
-_owners: dict[type, Backend] = {}
-
-
 def owner(x: Any, name: str = "x") -> Backend:
     """The backend whose array ``x`` is, found once for each type.
 
     Raises:
         BackendNotFoundError: no loaded framework owns it.
     """
-    found = _owners.get(type(x))
-    if found is None:
-        found = _find_owner(x, name)
-        _owners[type(x)] = found
-    return found
+    found = _owner_of(type(x))
+    return _find_owner(x, name) if found is None else _loaded[found]
+
+
+@fixed
+def _owner_of(kind: type) -> str | None:
+    return _owners.get(kind)
+
+
+@fixed
+def _set_owner(kind: type, name: str) -> None:
+    _owners[kind] = name
+
+
+@fixed
+def _imported() -> tuple[str, ...]:
+    """Names of the registered backends whose framework somebody has imported, after loading them.
+
+    All at once: a compiler that has read :data:`_loaded` does not see what is added later.
+    """
+    names = tuple(name for name in entry_points() if name in sys.modules)
+    for name in names:
+        with suppress(BackendNotFoundError):  # whoever asks for it by name hears of it
+            _load(name)
+    return names
 
 
 def held(x: Any, name: str) -> tuple[Backend, Any]:
@@ -132,13 +174,16 @@ def _first(error: Exception) -> str:
 
 
 def _find_owner(x: Any, name: str) -> Backend:
-    for module in entry_points():
-        if module in sys.modules:
-            backend = get_backend(module)
-            if backend.owns(x):
-                return backend
+    names = _imported()
+    # A compiler that reads this code cannot read how other frameworks know their arrays.
+    first = [name for name in names if name in _loaded and _loaded[name].recording()]
+    for module in (*first, *names):
+        backend = get_backend(module)
+        if backend.owns(x):
+            _set_owner(type(x), module)
+            return backend
     kind = f"{type(x).__module__}.{type(x).__qualname__}"
-    loaded = ", ".join(module for module in sorted(entry_points()) if module in sys.modules)
+    loaded = ", ".join(sorted(_imported()))
     raise BackendNotFoundError(
         f"{name}: no backend owns an array of type {kind}; loaded are: {loaded}.\n"
         f"  Pass an array of one of them, as numpy.asarray({name}) gives."
@@ -177,32 +222,117 @@ def call(
         if engine is not own and not engine.owns(x):
             return _elsewhere(own, engine, spec, x, weight, bias, output_size, out_dtype)
     shape, dtype, device = engine.describe(x)
+    w = _beside(engine, weight, "weight", x, device)
+    b = None if bias is None else _beside(engine, bias, "bias", x, device)
+    arrays = (x, weight) if bias is None else (x, weight, bias)
+    dtype = engine.promoted(dtype, device)
+    if engine.traced(x):
+        return _call_traced(
+            spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype
+        )
     if output_size is not None:  # canonical: True and 11.0 must not find what 1 and 11 gave
-        symbolic = any(type(size) is not int for size in shape)
-        output_size = wanted_size(spec, output_size, symbolic=symbolic)
-    key = (
-        spec,
-        engine,
-        shape,
-        dtype,
-        device,
-        _beside(engine, weight, "weight", x, device),
-        None if bias is None else _beside(engine, bias, "bias", x, device),
-        output_size,
-        out_dtype,
-        engine.traced(x),
-    )
+        output_size = wanted_size(spec, output_size)
+    key = (engine, shape, dtype, device, w, b, output_size, out_dtype, False)
+    return _found(spec, *key)(*arrays)
+
+
+def _call_traced(
+    spec: ConvSpec,
+    engine: Backend,
+    arrays: tuple[Any, ...],
+    shape: tuple[Any, ...],
+    dtype: str,
+    device: str,
+    w: Described,
+    b: Described | None,
+    output_size: Any,
+    out_dtype: Any,
+) -> Any:
+    """A call that is being recorded; where sizes are symbolic, by a kernel for any sizes."""
+    text = spec.__dict__["_text"]
+    expected = _expected(type(spec), text)
+    pattern = _pattern(engine, shape, expected[0])
+    w = (_pattern(engine, w[0], expected[1]), w[1])
+    if b is not None:
+        b = (_pattern(engine, b[0], expected[2]), b[1])
+    late = None in pattern
+    wanted = wanted_size(spec, output_size, symbolic=late)
+    asked = None if wanted is None else _pattern(engine, wanted, [None] * len(wanted))
+    key = (engine, pattern, dtype, device, w, b, asked, out_dtype, True)
+    if engine.recording():
+        kernel = getattr(_kept, _keep(type(spec), text, *key))
+    else:
+        kernel = _found(spec, *key)
+    return kernel(*arrays, sizes=Sizes(shape, wanted, engine.maximum)) if late else kernel(*arrays)
+
+
+def _pattern(
+    engine: Backend, sizes: Sequence[Any], expected: Sequence[int | None]
+) -> tuple[Any, ...]:
+    """Sizes with None for those that are not known, nor have to be what is ``expected``.
+
+    One that is certainly another than expected stays as it is, for the message.
+    """
+    pattern = []
+    for i, size in enumerate(sizes):
+        wanted = expected[i] if len(expected) == len(sizes) else None
+        plain = engine.plain(size)
+        if plain is None and wanted is not None:
+            plain = size if _differs(size, wanted) else wanted
+        pattern.append(plain)
+    return tuple(pattern)
+
+
+def _differs(size: Any, expected: int) -> bool:
+    """Whether a symbolic size is certainly another one.
+
+    Asking is what makes a compiler hold later calls to the answer.
+    """
     try:
-        kernel = _kernel(*key)
-    except TypeError:
-        # Symbolic sizes and lists have no hash: the same, without the cache.
-        kernel = _prepare(*key)
-    return kernel(x, weight) if bias is None else kernel(x, weight, bias)
+        return not bool(size == expected)
+    except Exception:  # each framework has its own way to say that it cannot tell
+        return False
 
 
-def _beside(
-    engine: Backend, array: Any, name: str, x: Any, device: str
-) -> tuple[tuple[Any, ...], str]:
+def _found(spec: ConvSpec, *key: Any) -> Kernel:
+    """The prepared kernel for arrays of these descriptions."""
+    try:
+        return _kernel(spec, *key)
+    except TypeError:  # an out_dtype without a hash: its message comes from the same, uncached
+        return _prepare(spec, *key)
+
+
+# ---- what compilers that read this code run instead of reading ----
+
+#: Kernels under names, as attributes: a compiler sees those that a module has only just got.
+_kept = ModuleType("convspec.dispatch._kept")
+
+
+@fixed
+def _keep(kind: Any, text: str, *key: Any) -> str:
+    """The name in :data:`_kept` of the kernel for the spec with this text."""
+    kernel = _found(_read(kind, text), *key)
+    name = f"kernel_{id(kernel)}"
+    setattr(_kept, name, kernel)
+    return name
+
+
+@fixed
+def _expected(kind: Any, text: str) -> tuple[tuple[int | None, ...], ...]:
+    """The sizes that the arrays of a spec have to have: of x, the weight and the bias."""
+    spec = _read(kind, text)
+    data = tuple(spec.in_channels if letter == "C" else None for letter in spec.layout)
+    return data, spec.weight_shape, spec.bias_shape
+
+
+@lru_cache(maxsize=4096)
+def _read(kind: Any, text: str) -> ConvSpec:
+    names = kind.__dataclass_fields__
+    spec: ConvSpec = kind(**dict(zip(names, literal_eval(text), strict=True)))
+    return spec
+
+
+def _beside(engine: Backend, array: Any, name: str, x: Any, device: str) -> Described:
     """Shape and dtype of a weight or bias, which lies where x does."""
     shape, dtype, place = engine.describe(array)
     # Of a tracer, the device is but a guess.
@@ -210,7 +340,7 @@ def _beside(
         raise UnsupportedError(
             f"{name}: is on {place}, but x is on {device}; move one of them to the other's device."
         )
-    return shape, dtype
+    return shape, engine.promoted(dtype, device)
 
 
 def _prepare(
@@ -219,15 +349,18 @@ def _prepare(
     shape: tuple[Any, ...],
     dtype: str,
     device: str,
-    weight: tuple[tuple[Any, ...], str],
-    bias: tuple[tuple[Any, ...], str] | None,
+    weight: Described,
+    bias: Described | None,
     output_size: Any,
     out_dtype: Any,
     traced: bool,
 ) -> Kernel:
-    """The kernel for arrays of these descriptions, after checking that they fit the spec."""
-    symbolic = any(type(size) is not int for size in shape)
-    problem = resolve(spec, shape, output_size, backend.maximum if symbolic else None)
+    """The kernel for arrays of these descriptions, after checking that they fit the spec.
+
+    Sizes that are not known are None.
+    """
+    wanted = None if output_size is None else symbols("output_size", output_size)
+    problem = resolve_sizes(spec, symbols("x", shape), wanted)
     weights.check_shape("weight", weight[0], spec)
     if bias is not None:
         weights.check_bias(bias[0], spec)
@@ -249,9 +382,9 @@ def _prepare(
     except ConvSpecError:
         raise
     except Exception as error:
-        if not symbolic:
+        unknown = [c for c, n in zip(spec.layout, shape, strict=True) if n is None]
+        if not unknown:
             raise
-        unknown = [c for c, n in zip(spec.layout, shape, strict=True) if type(n) is not int]
         raise UnsupportedError(
             f"x: {backend.name} cannot do this with unknown sizes on the axes {''.join(unknown)}.\n"
             f"  {_first(error)}\n  Make the spatial ones known."
@@ -269,9 +402,9 @@ def _joined(own: Backend, array: Any, name: str, x: Any) -> Any:
     if theirs is own:
         return array
     if theirs.name == "numpy":
-        dtype = own.describe(x)[1]
+        _, dtype, device = own.describe(x)
         given = theirs.describe(array)[1]
-        if given != dtype:
+        if own.promoted(given, device) != own.promoted(dtype, device):
             raise DTypeError(f"{name}: is {given}, but x is {dtype}; convert one of them.")
         dtypes.check("x", dtype)
         return _handed(theirs, own, array, name, like=x)
@@ -388,7 +521,7 @@ def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
     """A weight of ``spec`` in the order of ``target``: see :meth:`ConvSpec.convert_weight`."""
     weights.check_same(spec, target)
     backend, weight = held(weight, "weight")
-    shape = tuple(backend.describe(weight)[0])
+    shape = _pattern(backend, backend.describe(weight)[0], spec.weight_shape)
     weights.check_shape("weight", shape, spec)
     operations: dict[str, Callable[..., Any]] = {
         "permute": backend.permute,
@@ -396,5 +529,10 @@ def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
         "flip": backend.flip,
     }
     return weights.rearrange(
-        weight, shape, WeightOrder.of(spec), WeightOrder.of(target), spec.groups, **operations
+        weight,
+        spec.weight_shape,
+        WeightOrder.of(spec),
+        WeightOrder.of(target),
+        spec.groups,
+        **operations,
     )

@@ -113,8 +113,10 @@ def conv_transpose(
 
 def _spec_of(weight: Any, transposed: bool, given: dict[str, Any]) -> ConvSpec:
     backend, weight = dispatch.held(weight, "weight")
-    shape = tuple(backend.describe(weight)[0])
+    shape = tuple(backend.plain(n) for n in backend.describe(weight)[0])
     items = tuple((name, _hashable(value)) for name, value in given.items())
+    if backend.recording():
+        return spec_of_shape(shape, transposed, items)
     try:
         return _cached_spec(shape, transposed, items, _types(items))
     except TypeError:  # a value without a hash: an array is fine, the rest has its message
@@ -139,7 +141,7 @@ def spec_of_shape(
     shape: tuple[Any, ...], transposed: bool, given: tuple[tuple[str, Any], ...]
 ) -> ConvSpec:
     """The spec whose weight has this shape; ``given`` are further arguments, by name."""
-    unknown = [i for i, size in enumerate(shape) if type(size) is not int]
+    unknown = [i for i, size in enumerate(shape) if size is None]
     if unknown:
         raise ShapeError(
             f"weight: the size of axis {unknown[0]} is unknown while tracing, and the channels and "

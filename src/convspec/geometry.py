@@ -1,19 +1,15 @@
 """The arithmetic of one spatial axis, on plain or symbolic integers.
 
-Only ``+ - * //`` and the injected ``maximum`` are used, so that torch SymInts, JAX dimension
-variables and TensorFlow scalars pass through unharmed. n input, k kernel, s stride, d dilation,
+Only ``+ - * //`` and :func:`~convspec.symbols.largest` are used, so that sizes which are not known
+yet pass through unharmed. n input, k kernel, s stride, d dilation,
 e = d*(k-1)+1 the extent of the dilated kernel.
 """
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Callable
-from typing import Any
+from .symbols import Size, largest
 
-Size = Any  # an int, or a framework's symbolic one
 Pair = tuple[Size, Size]
-Maximum = Callable[[Size, Size], Size]
 
 
 def extent(kernel: Size, dilation: Size) -> Size:
@@ -21,17 +17,20 @@ def extent(kernel: Size, dilation: Size) -> Size:
     return dilation * (kernel - 1) + 1
 
 
-def same_padding(
-    n: Size, e: Size, s: Size, *, lower: bool = False, maximum: Maximum = builtins.max
-) -> Pair:
+def same_padding(n: Size, e: Size, s: Size, *, lower: bool = False) -> Pair:
     """(lo, hi) such that the output has ceil(n/s) positions.
 
     TensorFlow's rule (https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2), which
     is ONNX's SAME_UPPER; ``lower`` puts the larger half first (SAME_LOWER).
+
+    The amounts depend on n through n mod s alone, so that those of stride 1 are known even where
+    n is symbolic.
     """
-    total = maximum(((n + s - 1) // s - 1) * s + e - n, 0)
+    # ceil(n/s) - 1 = (n-1) // s
+    total = e - 1 if s == 1 else largest((n - 1) // s * s + e - n, 0)
     half = total // 2
-    return (total - half, half) if lower else (half, total - half)
+    rest = (total + 1) // 2
+    return (rest, half) if lower else (half, rest)
 
 
 def forward_size(n: Size, e: Size, s: Size, padding: Pair) -> Size:
@@ -41,14 +40,9 @@ def forward_size(n: Size, e: Size, s: Size, padding: Pair) -> Size:
 
 def smallest_input(out: Size, e: Size, s: Size, padding: Pair) -> Size:
     """The smallest input from which a forward convolution gives ``out`` positions, at least 1."""
-    return builtins.max((out - 1) * s + e - padding[0] - padding[1], 1)
+    return largest((out - 1) * s + e - padding[0] - padding[1], 1)
 
 
 def transposed_size(n: Size, e: Size, s: Size, padding: Pair, output_padding: Size) -> Size:
     """(n-1)*s - lo - hi + e + output_padding (torch.nn.ConvTranspose3d)."""
     return (n - 1) * s - padding[0] - padding[1] + e + output_padding
-
-
-def differs(size: Size, expected: int) -> bool:
-    """Whether a size is another one; a symbolic one whose framework cannot tell yet is not."""
-    return size != expected if type(size) is int else (size == expected) is False

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 from . import dtypes, plan
 from .backend import Environment
 from .errors import DTypeError
-from .geometry import same_padding
+from .geometry import extent, same_padding
 from .layouts import permutation
 from .plan import Call, Node
 from .problem import Problem
 from .rewrites import RULES, rearranged
+from .symbols import known, largest
 from .weights import WeightOrder
 
 
@@ -56,9 +57,6 @@ class Framework(Protocol):
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         """Whether the framework's own padding has a mode other than zeros."""
-
-    def maximum(self, a: Any, b: Any) -> Any:
-        """The larger of two sizes, either of which may be symbolic."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ class Lowering:
             dtype=x.dtype,
             device=self.device,
             bias=bias is not None,
-            nonempty=type(problem.batch) is int and problem.batch > 0,
+            nonempty=known(problem.batch) and problem.batch > 0,
         )
         # Per-axis values follow the letters of call.x_layout from here on.
         call = call.ordered(problem.spatial)
@@ -176,20 +174,27 @@ class Lowering:
             layout.index(letter): pair
             for letter, pair in zip(problem.spatial, problem.padding, strict=True)
         }
-        grow = {i: (max(lo, 0), max(hi, 0)) for i, (lo, hi) in pairs.items()}
+        grow = {i: (largest(lo, 0), largest(hi, 0)) for i, (lo, hi) in pairs.items()}
         if self.framework.pads(mode, problem.rank, x.dtype):
             x = plan.pad(x, plan.on_axes(x.shape, grow), mode)
         else:
+            reach = dict(
+                zip(pairs, map(extent, problem.kernel_size, problem.dilation), strict=True)
+            )
             for axis, (lo, hi) in grow.items():
-                x = _pad_axis(x, axis, lo, hi, mode)
+                x = _pad_axis(x, axis, lo, hi, mode, reach[axis] - 1)
         for axis, (lo, hi) in pairs.items():
-            x = plan.slice_axis(x, axis, max(-lo, 0), x.shape[axis] - max(-lo, 0) - max(-hi, 0))
+            first, last = largest(-lo, 0), largest(-hi, 0)
+            x = plan.slice_axis(x, axis, first, x.shape[axis] - first - last)
         return x
 
 
 def _is_same(call: Call) -> bool:
     """Whether a forward call's padding is that of "same", as far as plain sizes tell."""
-    if call.transposed or not all(type(n) is int for n in call.input_size):
+    if call.transposed or not call.settled:
+        return False
+    # At stride 1 the amounts are the same for every size.
+    if any(not known(n) and s > 1 for n, s in zip(call.input_size, call.stride, strict=True)):
         return False
     return call.padding == tuple(
         same_padding(n, e, s)
@@ -197,17 +202,23 @@ def _is_same(call: Call) -> bool:
     )
 
 
-def _pad_axis(x: Node, axis: int, lo: Any, hi: Any, mode: str) -> Node:
-    """One axis padded by pieces of itself, end to end."""
+def _pad_axis(x: Node, axis: int, lo: Any, hi: Any, mode: str, most: int) -> Node:
+    """One axis padded by pieces of itself, end to end; symbolic amounts are at most ``most``."""
     n = x.shape[axis]
+    if mode == "replicate":
+        # A symbolic number of copies cannot be asked for: the most there can be, then cropped.
+        first, last = (amount if known(amount) else most for amount in (lo, hi))
+        before = [plan.slice_axis(x, axis, 0, 1)] * first
+        after = [plan.slice_axis(x, axis, n - 1, 1)] * last
+        y = plan.concat([*before, x, *after], axis)
+        return plan.slice_axis(y, axis, first - lo, lo + n + hi)
     pieces = [x]
+    if lo != 0:
+        start = 1 if mode == "reflect" else n - lo
+        pieces.insert(0, plan.slice_axis(x, axis, start, lo))
+    if hi != 0:
+        start = n - 1 - hi if mode == "reflect" else 0
+        pieces.append(plan.slice_axis(x, axis, start, hi))
     if mode == "reflect":
-        before = [plan.flip(plan.slice_axis(x, axis, 1, lo), (axis,))] if lo else []
-        after = [plan.flip(plan.slice_axis(x, axis, n - 1 - hi, hi), (axis,))] if hi else []
-    elif mode == "circular":
-        before = [plan.slice_axis(x, axis, n - lo, lo)] if lo else []
-        after = [plan.slice_axis(x, axis, 0, hi)] if hi else []
-    else:
-        before = [plan.slice_axis(x, axis, 0, 1)] * lo
-        after = [plan.slice_axis(x, axis, n - 1, 1)] * hi
-    return plan.concat([*before, *pieces, *after], axis)
+        pieces = [piece if piece is x else plan.flip(piece, (axis,)) for piece in pieces]
+    return plan.concat(pieces, axis)

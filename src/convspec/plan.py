@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .geometry import Pair, Size, extent
+from .geometry import Pair, extent
+from .symbols import Size, Sizes, known, largest, symbolic
 
 #: The operations an adapter supplies, each as ``f(*arrays, **params)``.
 OPERATIONS = (
@@ -36,6 +37,9 @@ PER_AXIS = (
     "output_padding",
     "input_dilation",
 )
+
+#: The fields of a :class:`Call` that follow from the input's shape.
+MAY_BE_SYMBOLIC = ("batch", "input_size", "output_size", "padding", "output_padding")
 
 #: More axes than this are merged before padding: TensorFlow's kernel takes no more.
 MAX_PADDED_AXES = 6
@@ -105,9 +109,25 @@ class Call:
     @property
     def padded(self) -> bool:
         """Whether any amount of padding, or of output padding, is not zero."""
-        return any(lo != 0 or hi != 0 for lo, hi in self.padding) or any(
-            extra != 0 for extra in self.output_padding
-        )
+        return any(amount != 0 for amount in self._amounts)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every amount of padding is a plain number, as a kernel's attribute has to be."""
+        return known(*self._amounts)
+
+    @property
+    def _amounts(self) -> tuple[Size, ...]:
+        return (*(amount for pair in self.padding for amount in pair), *self.output_padding)
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether any size or amount is a symbol."""
+        return any(symbolic(getattr(self, name)) for name in MAY_BE_SYMBOLIC)
+
+    def settle(self, sizes: Sizes) -> Call:
+        """This call with the framework's own sizes in place of symbols."""
+        return replace(self, **{name: sizes(getattr(self, name)) for name in MAY_BE_SYMBOLIC})
 
     def ordered(self, letters: str) -> Call:
         """This call, its per-axis values given in the order of ``letters``, in its own order."""
@@ -128,7 +148,7 @@ class Call:
     def overcropped(self) -> bool:
         """Whether negative padding takes away more than the dilated input has, on some axis."""
         return any(
-            min(lo, hi) < 0 and extent(n, s) + min(lo, 0) + min(hi, 0) < 1
+            _overcropped(extent(n, s), lo, hi)
             for n, s, (lo, hi) in zip(
                 self.input_size, self.input_dilation, self.padding, strict=True
             )
@@ -140,6 +160,14 @@ class Call:
         sizes: dict[str, Size] = dict(zip(self.spatial, self.output_size, strict=True))
         sizes.update(N=self.batch, C=self.out_channels)
         return tuple(sizes[letter] for letter in self.y_layout)
+
+
+def _overcropped(n: Size, lo: Size, hi: Size) -> bool:
+    if not known(lo, hi) or min(lo, hi) >= 0:
+        return False  # amounts that depend on the size are those of named padding, which adds
+    if known(n):
+        return bool(n + min(lo, 0) + min(hi, 0) < 1)
+    return bool(max(lo, hi) > 0)  # only what the other end gives back can have been too much
 
 
 def source(name: str, shape: Sequence[Size], dtype: str) -> Node:
@@ -157,7 +185,7 @@ def permute(x: Node, axes: Sequence[int]) -> Node:
 
 def reshape(x: Node, shape: Sequence[Size]) -> Node:
     """``x`` in another shape of the same size, row-major."""
-    if all(map(_same, x.shape, shape)) and len(x.shape) == len(shape):
+    if tuple(shape) == x.shape:
         return x
     return Node("reshape", (x,), {"shape": tuple(shape)}, tuple(shape), x.dtype)
 
@@ -174,7 +202,7 @@ def cast(x: Node, dtype: str) -> Node:
 
 def pad(x: Node, pairs: Sequence[Pair], mode: str = "zeros") -> Node:
     """``x`` with (lo, hi) >= 0 positions added on each axis."""
-    if all(_same(amount, 0) for pair in pairs for amount in pair):
+    if all(pair == (0, 0) for pair in pairs):
         return x
     shape = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape, pairs, strict=True))
     if len(shape) > MAX_PADDED_AXES and mode == "zeros":
@@ -198,11 +226,6 @@ def pad_axis(x: Node, axis: int, pair: Pair) -> Node:
     return reshape(padded, (*before, n + pair[0] + pair[1], *after))
 
 
-def _same(a: Size, b: Size) -> bool:
-    """Whether two sizes are certainly equal: comparing symbolic ones may give no truth value."""
-    return a is b or (a == b) is True
-
-
 def _product(sizes: Sequence[Size]) -> Size:
     total: Size = 1
     for size in sizes:
@@ -212,7 +235,7 @@ def _product(sizes: Sequence[Size]) -> Size:
 
 def slice_axis(x: Node, axis: int, start: Size, count: Size, step: int = 1) -> Node:
     """``count`` positions of one axis, from ``start``, every ``step``-th."""
-    if _same(count, x.shape[axis]) and _same(start, 0) and step == 1:
+    if count == x.shape[axis] and start == 0 and step == 1:
         return x
     index = [slice(None)] * len(x.shape)
     index[axis] = slice(start, start + (count - 1) * step + 1, None if step == 1 else step)
@@ -256,10 +279,12 @@ def window(x: Node, by_axis: Mapping[int, Pair], sizes: Mapping[int, Size]) -> N
 
     Adding comes first: it is right even where one end is cropped by more than the axis has.
     """
-    positive = {i: (max(lo, 0), max(hi, 0)) for i, (lo, hi) in by_axis.items()}
+    positive = {i: (largest(lo, 0), largest(hi, 0)) for i, (lo, hi) in by_axis.items()}
     x = pad(x, on_axes(x.shape, positive))
-    for i, (lo, _) in by_axis.items():
-        x = slice_axis(x, i, max(-lo, 0), sizes[i])
+    for i, (lo, hi) in by_axis.items():
+        first, last = largest(-lo, 0), largest(-hi, 0)
+        if (first, last) != (0, 0):
+            x = slice_axis(x, i, first, sizes[i])
     return x
 
 
@@ -310,10 +335,15 @@ def linear(plan: Node, inputs: Sequence[Node]) -> list[Line]:
 def assemble(
     plan: Node, inputs: Sequence[Node], operations: Mapping[str, Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """The plan as a plain callable of its inputs, every parameter bound."""
+    """The plan as a plain callable of its inputs, every parameter bound.
+
+    Where the plan has symbols, it takes what they stand for as ``sizes=``.
+    """
     lines = linear(plan, inputs)
     if not lines:
-        return lambda x, *_: x
+        return lambda x, *_, sizes=None: x
+    if any(_symbolic(line.node.params) for line in lines):
+        return _sized(lines, operations)
     steps = []
     for line in lines:
         steps.append((_bound(operations[line.node.op], line.node.params), line.args, line.done))
@@ -321,7 +351,7 @@ def assemble(
     if len(steps) == 1 and steps[0][1] == tuple(range(count)):
         return steps[0][0]
 
-    def kernel(*arrays: Any) -> Any:
+    def kernel(*arrays: Any, sizes: Sizes | None = None) -> Any:
         slots = list(arrays)
         for run, args, done in steps:
             slots.append(run(*[slots[i] for i in args]))
@@ -333,4 +363,26 @@ def assemble(
 
 
 def _bound(run: Callable[..., Any], params: dict[str, Any]) -> Callable[..., Any]:
-    return (lambda *arrays: run(*arrays, **params)) if params else run
+    return lambda *arrays, sizes=None: run(*arrays, **params)
+
+
+def _symbolic(params: dict[str, Any]) -> bool:
+    return any(
+        value.symbolic if isinstance(value, Call) else symbolic(value) for value in params.values()
+    )
+
+
+def _sized(lines: list[Line], operations: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """The steps with symbols among their parameters, which become sizes whenever they are run."""
+
+    def kernel(*arrays: Any, sizes: Sizes) -> Any:
+        slots = list(arrays)
+        for line in lines:
+            params = {
+                name: value.settle(sizes) if isinstance(value, Call) else sizes(value)
+                for name, value in line.node.params.items()
+            }
+            slots.append(operations[line.node.op](*[slots[i] for i in line.args], **params))
+        return slots[-1]
+
+    return kernel

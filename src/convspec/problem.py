@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,13 +10,26 @@ from typing import TYPE_CHECKING, Any
 from . import geometry
 from .arguments import LARGEST_SIZE, check_length, entries, integer, shown
 from .errors import LayoutError, ShapeError, UnsupportedError
-from .geometry import Maximum, Pair, Size
+from .geometry import Pair
 from .layouts import reorder, sized
+from .symbols import Size, known
 
 if TYPE_CHECKING:
     from .spec import ConvSpec
 
 Sizes = tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``small <= large``, which has to hold but cannot be told of symbolic sizes.
+
+    A backend whose graphs learn the sizes when they run holds them to it there.
+    """
+
+    small: Size
+    large: Size
+    message: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,7 @@ class Problem:
         input_size, output_size: spatial sizes.
         input_shape, weight_shape, output_shape: in ``layout``, ``weight_layout``,
             ``output_layout``.
+        conditions: what symbolic sizes still have to satisfy; empty for plain ones.
     """
 
     transposed: bool
@@ -61,6 +74,7 @@ class Problem:
     input_shape: Sizes
     weight_shape: tuple[int, ...]
     output_shape: Sizes
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -73,21 +87,14 @@ class Problem:
         return "".join(letter for letter in self.layout if letter not in "NC")
 
 
-def resolve(
-    spec: ConvSpec, input_shape: Any, output_size: Any, maximum: Maximum | None = None
-) -> Problem:
-    """The problem of ``spec`` on an input of ``input_shape`` (in ``layout``).
-
-    Plain sizes are checked and the result is cached. Symbolic sizes come with the framework's own
-    ``maximum``; what they hide cannot be checked, and they are not cached.
+def resolve(spec: ConvSpec, input_shape: Any, output_size: Any) -> Problem:
+    """The problem of ``spec`` on an input of ``input_shape`` (in ``layout``), cached.
 
     Raises:
         LayoutError: the number of axes is not that of ``layout``.
         ShapeError: sizes that do not fit the spec, or that give an output below 1.
     """
-    wanted = wanted_size(spec, output_size, symbolic=maximum is not None)
-    if maximum is not None:
-        return _resolve(spec, input_shape, wanted, maximum)
+    wanted = wanted_size(spec, output_size)
     return _resolve_plain(spec, _plain_shape(spec, input_shape), wanted)
 
 
@@ -138,21 +145,18 @@ def wanted_size(
     )
 
 
-@lru_cache(maxsize=4096)
-def _resolve_plain(spec: ConvSpec, input_shape: Sizes, wanted: tuple[Any, ...] | None) -> Problem:
-    return _resolve(spec, input_shape, wanted, builtins.max)
+def resolve_sizes(spec: ConvSpec, input_shape: Sizes, wanted: Sizes | None) -> Problem:
+    """:func:`resolve`, not cached, of sizes that may be symbolic and :func:`wanted_size`'s result.
 
-
-def _resolve(
-    spec: ConvSpec, input_shape: Sizes, wanted: tuple[Any, ...] | None, maximum: Maximum
-) -> Problem:
+    What symbolic sizes hide is left to the problem's ``conditions``.
+    """
     _check_input(spec, input_shape)
     sizes: Sizes = reorder(input_shape, spec.layout, spec.spatial)
     if spec.transposed:
-        amounts = _transposed_amounts(spec, sizes, wanted or (None,) * spec.rank, maximum)
+        amounts = _transposed_amounts(spec, sizes, wanted or (None,) * spec.rank)
     else:
-        amounts = _forward_amounts(spec, sizes, maximum)
-    padding, output_padding, out = amounts
+        amounts = _forward_amounts(spec, sizes)
+    padding, output_padding, out, conditions = amounts
     named: dict[str, Size] = dict(zip(spec.spatial, out, strict=True))
     batch = input_shape[spec.layout.index("N")] if "N" in spec.layout else 1
     named.update(N=batch, C=spec.out_channels)
@@ -178,7 +182,11 @@ def _resolve(
         input_shape=input_shape,
         weight_shape=spec.weight_shape,
         output_shape=tuple(named[letter] for letter in spec.output_layout),
+        conditions=tuple(c for c in conditions if not known(c.small, c.large)),
     )
+
+
+_resolve_plain = lru_cache(maxsize=4096)(resolve_sizes)
 
 
 def _check_input(spec: ConvSpec, shape: Sizes) -> None:
@@ -188,13 +196,13 @@ def _check_input(spec: ConvSpec, shape: Sizes) -> None:
             f"  x: shape {shown(shape)}"
         )
     for letter, size in zip(spec.layout, shape, strict=True):
-        if letter == "C" and geometry.differs(size, spec.in_channels):
+        if letter == "C" and size != spec.in_channels:
             raise ShapeError(
                 f"x: has {shown(size)} channels on axis {spec.layout.index('C')} (C), but the spec "
                 f"has in_channels={spec.in_channels}.\n  x: {sized(spec.layout, shape)}\n"
                 f"  Groups are never inferred; check layout={spec.layout!r} or pass groups=."
             )
-        if type(size) is int and size < (0 if letter == "N" else 1):
+        if known(size) and size < (0 if letter == "N" else 1):
             raise ShapeError(
                 f"x: axis {letter} has size {shown(size)}; only the batch may be empty.\n"
                 f"  x: {sized(spec.layout, shape)}"
@@ -202,19 +210,21 @@ def _check_input(spec: ConvSpec, shape: Sizes) -> None:
 
 
 def _forward_amounts(
-    spec: ConvSpec, sizes: Sizes, maximum: Maximum
-) -> tuple[tuple[Pair, ...], Sizes, Sizes]:
+    spec: ConvSpec, sizes: Sizes
+) -> tuple[tuple[Pair, ...], Sizes, Sizes, list[Condition]]:
     pads: list[Pair] = []
     out: list[Size] = []
+    conditions: list[Condition] = []
     for i, n in enumerate(sizes):
         letter, e, s = spec.spatial[i], spec.receptive_field[i], spec.stride[i]
         entry = spec.padding[i]
         if isinstance(entry, str):
             lower = entry == "same_lower"
-            entry = geometry.same_padding(n, e, s, lower=lower, maximum=maximum)
-        _check_reach(spec.padding_mode, letter, n, entry)
+            entry = geometry.same_padding(n, e, s, lower=lower)
+        conditions += _reach(spec.padding_mode, letter, n, entry)
         padded = n + entry[0] + entry[1]
-        if type(padded) is int and padded < e:
+        conditions.append(Condition(e, padded, f"x: no output position is left on axis {letter}"))
+        if known(padded) and padded < e:
             raise ShapeError(
                 f"kernel_size: on axis {letter} the kernel spans {e} positions (size "
                 f"{spec.kernel_size[i]}, dilation {spec.dilation[i]}), but the padded input has "
@@ -223,40 +233,55 @@ def _forward_amounts(
             )
         pads.append(entry)
         out.append(geometry.forward_size(n, e, s, entry))
-    return tuple(pads), (0,) * spec.rank, tuple(out)
+    return tuple(pads), (0,) * spec.rank, tuple(out), conditions
 
 
-def _check_reach(mode: str, letter: str, n: Size, pair: Pair) -> None:
+def _reach(mode: str, letter: str, n: Size, pair: Pair) -> list[Condition]:
     """Reflect reads up to n-1 positions beyond the edge, circular one whole turn."""
-    if mode in ("zeros", "replicate") or any(type(v) is not int for v in (n, *pair)):
-        return
+    if mode in ("zeros", "replicate"):
+        return []
     limit = n - 1 if mode == "reflect" else n
+    if not known(n, *pair):
+        message = f"padding: {mode!r} on axis {letter} reaches beyond the other end"
+        return [Condition(amount, limit, message) for amount in pair]
     if max(pair) > limit:
         raise ShapeError(
             f"padding: {mode!r} on axis {letter} (size {n}) reaches at most {limit} positions, "
             f"got {pair}.\n  Pad less, or use padding_mode='replicate' or 'zeros'."
         )
+    return []
 
 
 def _transposed_amounts(
-    spec: ConvSpec, sizes: Sizes, wanted: tuple[Any, ...], maximum: Maximum
-) -> tuple[tuple[Pair, ...], Sizes, Sizes]:
+    spec: ConvSpec, sizes: Sizes, wanted: tuple[Any, ...]
+) -> tuple[tuple[Pair, ...], Sizes, Sizes, list[Condition]]:
     pads: list[Pair] = []
     extra: list[Size] = []
     out: list[Size] = []
+    conditions: list[Condition] = []
     for i, n in enumerate(sizes):
         letter, e, s = spec.spatial[i], spec.receptive_field[i], spec.stride[i]
         entry = spec.padding[i]
         if isinstance(entry, str):
             size = n * s if wanted[i] is None else wanted[i]
             least, most = n * s - s + 1, n * s
+            # The amounts follow from the size modulo s: those of n * s are those of s.
+            like = s if wanted[i] is None else size
             lower = entry == "same_lower"
-            entry = geometry.same_padding(size, e, s, lower=lower, maximum=maximum)
+            entry = geometry.same_padding(like, e, s, lower=lower)
+            rest = s - geometry.transposed_size(1, e, s, entry, 0)
         else:
             least = geometry.transposed_size(n, e, s, entry, 0)
             most = least + s - 1
             size = least + spec.output_padding[i] if wanted[i] is None else wanted[i]
-        if type(size) is int and type(least) is int:
+            rest = spec.output_padding[i]
+        if wanted[i] is not None:
+            rest = size - geometry.transposed_size(n, e, s, entry, 0)
+            message = f"output_size[{i}] (axis {letter}): not one that gives this input's size"
+            conditions += [Condition(least, size, message), Condition(size, most, message)]
+        message = f"padding: no output position is left on axis {letter}"
+        conditions.append(Condition(1, size, message))
+        if known(size, least):
             if wanted[i] is not None and not max(least, 1) <= size <= most:
                 raise ShapeError(
                     f"output_size[{i}] (axis {letter}): the forward convolution maps {least} to "
@@ -269,9 +294,9 @@ def _transposed_amounts(
                     f"\n  Crop less."
                 )
         pads.append(entry)
-        extra.append(size - geometry.transposed_size(n, e, s, entry, 0))
+        extra.append(rest)
         out.append(size)
-    return tuple(pads), tuple(extra), tuple(out)
+    return tuple(pads), tuple(extra), tuple(out), conditions
 
 
 def smallest_shape(spec: ConvSpec) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from . import plan
 from .layouts import permutation
 from .plan import Call, Node
+from .symbols import largest
 from .weights import WeightOrder, rearrange
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def padding(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Nod
 
 def batch(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """At least one sample: zeros where the batch is empty, and none of their result kept."""
-    count = work.framework.maximum(call.batch, 1)
+    count = largest(call.batch, 1)
     # As one of three axes: a Pad right before a convolution is, to TensorFlow's graph optimizer,
     # padding of space, whatever axis it pads.
     x = plan.pad_axis(x, call.x_layout.index("N"), (0, count - call.batch))

@@ -82,6 +82,8 @@ class ConvSpec:
     weight_layout: str
     flip_kernel: bool
     group_axis: str
+    #: That of a spec which has no fields yet: compilers hash one before they run ``__init__``.
+    _hash = 0
 
     def __init__(
         self,
@@ -124,9 +126,11 @@ class ConvSpec:
         self.__dict__.update(fields)
         # Specs are keys of the dispatch cache, so the hash is taken once.
         self.__dict__["_hash"] = hash(tuple(fields.values()))
+        # A compiler that reads the code holds later calls to one text, rather than to all fields.
+        self.__dict__["_text"] = repr(tuple(fields.values()))
 
     def __hash__(self) -> int:
-        return self.__dict__["_hash"]  # type: ignore[no-any-return]
+        return self._hash
 
     def __reduce__(self) -> Any:
         return (ConvSpec.from_dict, (self.to_dict(),))

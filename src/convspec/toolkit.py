@@ -50,14 +50,19 @@ class PlanBackend(Backend):
         """Whether the ``pad`` operation has a mode other than zeros."""
         return False
 
+    @property
+    def element_types(self) -> tuple[str, ...]:
+        """The element types it takes, those of :attr:`capabilities`; asked whenever it prepares."""
+        return self.capabilities.dtypes
+
     def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
         """The element type that the kernel is to run in: half types in float32."""
         chosen = dtypes.accumulator(dtype, out_dtype)
         for name in (dtype, out_dtype, chosen):
-            if name not in self.capabilities.dtypes:
+            if name not in self.element_types:
                 raise UnsupportedError(
                     f"backend: {self.name} has no convolution of {name}; it has "
-                    f"{', '.join(self.capabilities.dtypes)}."
+                    f"{', '.join(self.element_types)}."
                 )
         return chosen
 

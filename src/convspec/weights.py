@@ -8,7 +8,6 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from .errors import LayoutError, ShapeError
-from .geometry import differs
 from .layouts import permutation, reorder
 
 if TYPE_CHECKING:
@@ -118,8 +117,8 @@ def check_same(source: ConvSpec, target: ConvSpec) -> None:
 
 
 def fits(given: tuple[Any, ...], expected: tuple[int, ...]) -> bool:
-    """Whether an array has this shape, as far as its sizes tell."""
-    return len(given) == len(expected) and not any(map(differs, given, expected))
+    """Whether an array has this shape."""
+    return tuple(given) == expected
 
 
 def check_shape(name: str, given: tuple[Any, ...], spec: ConvSpec) -> None:
@@ -137,7 +136,7 @@ def check_shape(name: str, given: tuple[Any, ...], spec: ConvSpec) -> None:
         )
     else:
         sizes = zip(spec.weight_layout, given, expected, strict=True)
-        wrong = [letter for letter, a, b in sizes if differs(a, b)]
+        wrong = [letter for letter, a, b in sizes if a != b]
         detail = f"has another size than expected on axis {', '.join(wrong)}"
     hint = ""
     if all(type(n) is int for n in given) and prod(given) == prod(expected):
