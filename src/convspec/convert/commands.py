@@ -204,7 +204,10 @@ def add(commands: Any, plain: Any) -> None:
         "convert",
         help="move arrays, weights and checkpoints from one order to another",
         description="Move arrays, weights and whole checkpoints between files and frameworks.",
-        epilog="examples:\n  convspec convert array scan.npy out.npy --from NCDHW --to NDHWC\n",
+        epilog="examples:\n"
+        "  convspec convert array scan.npy out.npy --from NCDHW --to NDHWC\n"
+        "  convspec convert weight w.npy out.npy --from torch --to keras\n"
+        "  convspec convert checkpoint pnet.pt pnet.weights.h5 --from torch --to keras --verify",
         formatter_class=plain,
     )
     kinds = convert.add_subparsers(dest="kind", metavar="WHAT", title="what", required=True)

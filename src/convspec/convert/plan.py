@@ -217,6 +217,7 @@ class _Planner:
             for name in order
         ]
         self.modules = names.modules(parsed, self.shapes)
+        self._promote()
         self.result = Plan(source, target)
         self.same = same_orders(source, target)
         self.found: dict[tuple[str, ...], tuple[Kind, ConvSpec | None]] = {}
@@ -242,6 +243,19 @@ class _Planner:
         return self.result
 
     # ---- what it is ----
+
+    def _promote(self) -> None:
+        """Let tensors of unusual names be the weights of layers, where somebody says so."""
+        tables = (self.known.metadata, self.known.model)
+        for module in list(self.modules):
+            for name in list(module.others):
+                kind = self.known.rules.find(name.full)
+                told = [table[name.full][0] for table in tables if name.full in table]
+                for found in [kind] if kind is not None else told[:1]:
+                    if found.name not in ("copy", "skip") and not name.layer:
+                        module.others.remove(name)
+                        path = (*module.path, name.leaf)
+                        self.modules.append(Module(path, {"weight": name}))
 
     def _find(self, module: Module) -> None:
         self._drop_skipped(module)
@@ -417,11 +431,6 @@ class _Planner:
         """The kind of a tensor that is no part of a layer; None if that is open."""
         kind = self.known.rules.find(name.full)
         if kind is not None:
-            if kind.name != "copy":
-                raise ConvertError(
-                    f"{name.full}: the rules say {kind.name!r}, but only 'copy' and 'skip' are for "
-                    f"a tensor of this name."
-                )
             return kind
         told = self.known.metadata.get(name.full)
         if told is not None and told[0].name == "copy":
