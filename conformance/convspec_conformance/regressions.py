@@ -85,6 +85,12 @@ exact float32 1x2x26x29 seed=49 | ConvSpec(2, 3, (3, 3), stride=(5, 7), dilation
 exact float32 1x2x6x5 seed=50 | ConvSpec(2, 3, (5, 7), stride=(4, 5), padding=(1, 2), transposed=True, output_padding=(3, 2))
 exact float32 1x2x9x9 seed=51 | ConvSpec(2, 3, (3, 3), padding=((7, 6), (8, 5)), padding_mode='replicate')
 
+# Kernels that cover the whole input, as in place of a dense layer
+exact float32 3x4x5x6 seed=67 | ConvSpec(4, 7, (5, 6))
+exact float32 2x3x4x2x5 seed=68 | ConvSpec(5, 3, (3, 4, 2), layout='NDHWC', weight_layout='DHWIO')
+exact float32 2x5x7 seed=69 | ConvSpec(5, 4, (4,), dilation=2, groups=1)
+exact float32 2x1x1x1x3 seed=70 | ConvSpec(3, 4, (2, 3, 4), stride=2, transposed=True, layout='NDHWC', weight_layout='DHWOI')
+
 # Layers of well-known networks, whose sizes are what fast kernels are chosen by
 exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
 bounded float32 2x64x14x14 seed=53 filling=real | ConvSpec(64, 64, (3, 3), padding=1)
