@@ -5,8 +5,7 @@ Parts are cut where the chunk lies, so that between workers go halos, not whole 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, product
 from typing import Any
 
 import dask.array as da
@@ -18,17 +17,17 @@ from convspec import ConvSpec, get_backend
 from convspec.backend import Environment
 from convspec.dtypes import numpy_dtype
 from convspec.problem import Problem
-from convspec.tiles import Tile, Tiles
+from convspec.tiles import Tile, Tiles, owned_chunks
 
 Key = tuple[Any, ...]
 
 
 def conv(problem: Problem, env: Environment, engine: str, x: Any, w: Any, b: Any = None) -> Any:
-    """The lazy result, chunked as the input is; see :func:`chunks_of`."""
+    """The lazy result, chunked as the input is; see :func:`~convspec.tiles.owned_chunks`."""
     dtype = numpy_dtype(env.out_dtype)
     if 0 in problem.input_shape:  # an empty batch
         return da.zeros(problem.output_shape, dtype=dtype, chunks=-1)
-    chunks = chunks_of(problem, x.chunks)
+    chunks = owned_chunks(problem, x.chunks)
     plan = Tiles(problem, chunks)
     w = w.rechunk(-1)
     beside = [w] if b is None else [w, b.rechunk(-1)]
@@ -77,32 +76,11 @@ def joined(parts: list[Any], grid: tuple[int, ...]) -> Any:
     return parts[0]
 
 
-def chunks_of(problem: Problem, chunks: tuple[tuple[int, ...], ...]) -> tuple[Any, ...]:
-    """The output's chunks: an output lies in the chunk of the input position it starts from.
-
-    That is o*stride for output o (transposed, o // stride), so that with "same" padding and no
-    stride the chunks are the input's own. Chunks that own no output are left out.
-    """
-    given = dict(zip(problem.layout, chunks, strict=True))
-    sizes = dict(zip(problem.output_layout, problem.output_shape, strict=True))
-    found = {"C": (problem.out_channels,), "N": given.get("N")}
-    for letter, s in zip(problem.spatial, problem.stride, strict=True):
-        ends = list(accumulate(given[letter]))
-        ends = [end * s if problem.transposed else -(-end // s) for end in ends]
-        ends[-1] = sizes[letter]
-        edges = [0, *(min(end, sizes[letter]) for end in ends)]
-        found[letter] = tuple(b - a for a, b in pairwise(edges) if b > a)
-    return tuple(found[letter] for letter in problem.output_layout)
-
-
 def _parts(
     tile: Tile, source: str, name: str, bounds: list[tuple[int, ...]], graph: dict[Key, Any]
 ) -> tuple[list[Key], tuple[int, ...]]:
     """Keys of what a tile reads, row-major, and how many along each axis; cuts go to ``graph``."""
-    by_axis = [
-        [piece for start, stop in ranges for piece in _pieces(edges, start, stop)]
-        for ranges, edges in zip(tile.input, bounds, strict=True)
-    ]
+    by_axis = tile.pieces(bounds)
     keys: list[Key] = []
     for pieces in product(*by_axis):
         index = tuple(piece[0] for piece in pieces)
@@ -118,16 +96,3 @@ def _parts(
             key = cut_key
         keys.append(key)
     return keys, tuple(map(len, by_axis))
-
-
-def _pieces(edges: tuple[int, ...], start: int, stop: int) -> list[tuple[int, int, int]]:
-    """(chunk, start, stop) within each chunk that lies between ``start`` and ``stop``."""
-    first = bisect_right(edges, start) - 1
-    found = []
-    for i in range(first, len(edges) - 1):
-        low, high = max(start, edges[i]), min(stop, edges[i + 1])
-        if low < high:
-            found.append((i, low - edges[i], high - edges[i]))
-        if edges[i + 1] >= stop:
-            break
-    return found

@@ -7,10 +7,11 @@ plain integers; nothing is computed and no framework is needed.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate, product
+from itertools import accumulate, pairwise, product
 from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .spec import ConvSpec
 
 Range = tuple[int, int]
+Piece = tuple[int, int, int]
 Pair = tuple[int, int]
 
 
@@ -64,6 +66,20 @@ class Tile:
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the tile, in ``output_layout``."""
         return tuple(stop - start for start, stop in self.output)
+
+    def pieces(self, edges: Sequence[Sequence[int]]) -> list[list[Piece]]:
+        """What the slab takes from each chunk of the input, for each axis of ``layout``.
+
+        Args:
+            edges: for each axis of ``layout`` where its chunks start, and the size at the end.
+
+        Returns:
+            For each axis, end to end, ``(chunk, start, stop)`` with the range within the chunk.
+        """
+        return [
+            [piece for start, stop in ranges for piece in _within(ends, start, stop)]
+            for ranges, ends in zip(self.input, edges, strict=True)
+        ]
 
     @property
     def where(self) -> tuple[slice, ...]:
@@ -126,26 +142,35 @@ class Tiles(Sequence[Tile]):
         return self._tile(tuple(reversed(index)))
 
     def _tile(self, index: tuple[int, ...]) -> Tile:
-        problem = self._problem
         output = tuple(
             (starts[i], starts[i + 1] if i + 1 < len(starts) else size)
             for i, starts, size in zip(index, self._starts, self.output_shape, strict=True)
         )
-        named = dict(zip(problem.output_layout, output, strict=True))
-        read: dict[str, tuple[Range, ...]] = {"C": ((0, problem.in_channels),)}
-        if "N" in named:
-            read["N"] = (named["N"],)
-        padding = []
-        for axis, letter in enumerate(problem.spatial):
-            part = _transposed if problem.transposed else _forward
-            read[letter], amounts = part(problem, axis, *named[letter])
-            padding.append(amounts)
-        return Tile(
-            index,
-            output,
-            tuple(read[letter] for letter in problem.layout),
-            _part(problem, tuple(padding)),
-        )
+        return tile(self._problem, output, index)
+
+
+def tile(problem: Problem, output: tuple[Range, ...], index: tuple[int, ...] = ()) -> Tile:
+    """The tile of any box of the output.
+
+    Args:
+        problem: the whole convolution.
+        output: ``(start, stop)`` for each axis of ``output_layout``, none of them empty but N.
+        index: what the tile is to be known by.
+    """
+    named = dict(zip(problem.output_layout, output, strict=True))
+    read: dict[str, tuple[Range, ...]] = {"C": ((0, problem.in_channels),)}
+    if "N" in named:
+        read["N"] = (named["N"],)
+    padding = []
+    for axis, letter in enumerate(problem.spatial):
+        read[letter], amounts = reads(problem, axis, *named[letter])
+        padding.append(amounts)
+    return Tile(
+        index,
+        output,
+        tuple(read[letter] for letter in problem.layout),
+        _part(problem, tuple(padding)),
+    )
 
 
 @lru_cache(maxsize=1024)  # inner tiles all have the same
@@ -172,6 +197,27 @@ def _part(problem: Problem, padding: tuple[Pair, ...]) -> ConvSpec:
 
 
 # ---- one axis ----
+
+
+def reads(problem: Problem, axis: int, start: int, stop: int) -> tuple[tuple[Range, ...], Pair]:
+    """What output positions ``start`` to ``stop`` of a spatial axis read.
+
+    Returns:
+        Ranges of the input, and the amounts of padding that they still lack on each side
+        (transposed, the amounts that are to be cropped).
+    """
+    part = _transposed if problem.transposed else _forward
+    return part(problem, axis, start, stop)
+
+
+def _within(edges: Sequence[int], start: int, stop: int) -> Iterator[Piece]:
+    """(chunk, start, stop) for each chunk that lies between ``start`` and ``stop``."""
+    for i in range(bisect_right(edges, start) - 1, len(edges) - 1):
+        low, high = max(start, edges[i]), min(stop, edges[i + 1])
+        if low < high:
+            yield i, low - edges[i], high - edges[i]
+        if edges[i + 1] >= stop:
+            return
 
 
 def _forward(problem: Problem, axis: int, start: int, stop: int) -> tuple[tuple[Range, ...], Pair]:
@@ -263,6 +309,36 @@ def _starts(letter: str, chunk: Any, size: int) -> Sequence[int]:
     if sum(widths) != size:
         raise ShapeError(f"{name}: {shown(chunk)} makes {sum(widths)}, the axis has {size}.")
     return tuple(accumulate(widths, initial=0))[:-1]
+
+
+def owned_chunks(
+    problem: Problem, input_chunks: Sequence[Sequence[int]], *, empty: bool = False
+) -> tuple[tuple[int, ...], ...]:
+    """Chunks of the output that follow those of the input.
+
+    An output lies in the chunk of the input position that it starts from: o*stride for output o
+    (transposed, o // stride). So with "same" padding and no stride they are the input's own.
+
+    Args:
+        problem: the whole convolution.
+        input_chunks: the sizes of all chunks, for each axis of ``layout``.
+        empty: keep a chunk that owns no output, as 0; otherwise it is left out.
+
+    Returns:
+        The sizes of all chunks, for each axis of ``output_layout``; C is one.
+    """
+    given = dict(zip(problem.layout, input_chunks, strict=True))
+    sizes = dict(zip(problem.output_layout, problem.output_shape, strict=True))
+    found = {"C": (problem.out_channels,)}
+    if "N" in given:
+        found["N"] = tuple(given["N"])
+    for letter, s in zip(problem.spatial, problem.stride, strict=True):
+        ends = list(accumulate(given[letter]))
+        ends = [end * s if problem.transposed else -(-end // s) for end in ends]
+        ends[-1] = sizes[letter]
+        edges = [0, *(min(end, sizes[letter]) for end in ends)]
+        found[letter] = tuple(b - a for a, b in pairwise(edges) if b > a or empty)
+    return tuple(found[letter] for letter in problem.output_layout)
 
 
 # ---- overlap ----
