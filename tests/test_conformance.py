@@ -15,7 +15,7 @@ import convspec_conformance as conformance
 from convspec import ConvSpec, ConvSpecError
 from convspec.dtypes import COMPLEX, HALF, INTEGER
 from convspec_conformance import bounds, fillings, oracles
-from convspec_conformance.cases import JUDGES, WRONGS, Case
+from convspec_conformance.cases import GRADIENTS, JUDGES, WRONGS, Case
 from convspec_conformance.generate import features
 
 STANDARD = conformance.suite("standard", seed=0)
@@ -164,7 +164,9 @@ def test_no_false_alarm(backend: convspec.Backend, seed: int) -> None:
     cases = conformance.suite("smoke", seed)
     for case in cases[:: 4 if backend.name == "jax" else 1]:
         verdict = conformance.judge(case, target)
-        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
+        unclaimed = backend.name == "numpy" and case.judge in GRADIENTS
+        expected = "unclaimed" if unclaimed else "pass"
+        assert verdict.status == expected, f"{case.line}\n{verdict.detail}"
 
 
 def test_anything_that_a_target_raises_is_a_verdict() -> None:
@@ -173,7 +175,8 @@ def test_anything_that_a_target_raises_is_a_verdict() -> None:
             raise RuntimeError("out of order")
 
     target = Broken(convspec.get_backend("numpy"))
-    statuses = {conformance.judge(case, target).status for case in STANDARD}
+    cases = [case for case in STANDARD if case.judge not in GRADIENTS]
+    statuses = {conformance.judge(case, target).status for case in cases}
     assert statuses == {"error", "fail"}
 
 

@@ -49,6 +49,9 @@ class JaxBackend(PlanBackend):
     def differentiable(self, x: Any) -> bool:
         return isinstance(x, jax.core.Tracer)
 
+    def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
+        return _arrays.vjp(function, arrays, cotangent)
+
     def maximum(self, a: Any, b: Any) -> Any:
         return jax.core.max_dim(a, b)
 

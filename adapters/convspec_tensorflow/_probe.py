@@ -7,6 +7,7 @@ the same strides, dilations and degenerate axes, has given the right answer: the
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -26,6 +27,11 @@ def works(call: Call, **changes: Any) -> bool:
     """Whether a call like this one, with some fields changed, gives right answers here."""
     kind = _miniature(replace(call, **changes))
     return _probe(kind) and (tf.executing_eagerly() or _infers(kind))
+
+
+def differentiates(call: Call) -> bool:
+    """Whether a call like this one, which works, has gradients here, and the right ones."""
+    return call.rank == 0 or _probe_gradients(_miniature(call))
 
 
 def _miniature(call: Call) -> Call:
@@ -125,6 +131,29 @@ def _probe(kind: Call) -> bool:
         if tuple(y.shape) != expected.shape:
             return False
         return bool((cast(y, dtype="int64").numpy() == expected).all())
+
+
+@cache
+def _probe_gradients(kind: Call) -> bool:
+    """In a thread of its own, which neither a graph under construction nor a tape reaches."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(_gradients_are_right, kind).result()
+
+
+def _gradients_are_right(kind: Call) -> bool:
+    """The call is linear in x and in w, so <g, y> is what <x, dx> and <w, dw> have to be."""
+    call, x, w, expected = _trial(kind)
+    g = np.arange(expected.size).reshape(expected.shape) % 3 - 1
+    x, w, g = (cast(tf.constant(array), dtype=kind.dtype) for array in (x, w, g))
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = conv(x, w, call=call)
+    try:
+        dx, dw = tape.gradient(y, [x, w], output_gradients=g)
+    except (tf.errors.OpError, LookupError, ValueError, TypeError, NotImplementedError):
+        return False
+    whole = tf.reduce_sum(g * y)
+    return all(bool(tf.reduce_sum(a * da) == whole) for a, da in ((x, dx), (w, dw)))
 
 
 @cache

@@ -20,8 +20,12 @@ JUDGES = (
     "layout",
     "adjoint",
     "batch",
+    "gradient",
+    "gradient2",
     "refusal",
 )
+#: The judges of gradients.
+GRADIENTS = ("gradient", "gradient2")
 #: Where numbers come from: see :mod:`convspec_conformance.fillings`.
 FILLINGS = ("small", "wide", "real")
 #: How an array lies in memory: row-major, reversed along its axes, or with its axes permuted.

@@ -8,6 +8,8 @@ accumulator or a second rounding shows. ``real``: real numbers, judged by a boun
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import isqrt, prod
 from typing import Any
 
@@ -16,10 +18,12 @@ import numpy as np
 from convspec import reference
 from convspec.dtypes import COMPLEX, HALF, INTEGER
 
-from .cases import Case
+from . import oracles
+from .cases import GRADIENTS, Case
 
 Array = np.ndarray[Any, Any]
 Arrays = tuple[Array, Array, "Array | None"]
+Sums = Callable[[Case, list[Array]], list[Array]]
 
 #: Integers up to here are exact, sums and all.
 EXACT = {
@@ -36,17 +40,57 @@ SMALL = 3
 
 def arrays(case: Case) -> Arrays:
     """Input, weight, and bias or None, as NumPy arrays; always the same for the same case."""
-    rng = np.random.default_rng([case.seed, 20])
     spec = case.spec
     shapes = [case.input_shape, spec.weight_shape, spec.bias_shape]
-    if case.filling == "real":
-        drawn = [_real(rng, shape, case.dtype) for shape in shapes]
-    elif case.filling == "wide" and {case.dtype, case.out_dtype or case.dtype} <= set(INTEGER):
-        drawn = [_any_bits(rng, shape, case.dtype) for shape in shapes]
-    else:
-        drawn = _bounded_integers(case, rng, shapes)
-    x, weight, bias = drawn
+    x, weight, bias = _drawn(case, shapes, [case.dtype] * 3, _result)
     return viewed(x, case.view), viewed(weight, case.view), bias if spec.bias else None
+
+
+@dataclass(frozen=True)
+class Tangents:
+    """What gradients are taken of and along: see :mod:`convspec_conformance.gradients`.
+
+    Attributes:
+        x, w, b: input, weight, and bias or None.
+        g: cotangent of the output, in its type.
+        u, v: cotangents of the gradients of input and weight.
+    """
+
+    x: Array
+    w: Array
+    b: Array | None
+    g: Array
+    u: Array
+    v: Array
+
+
+def tangents(case: Case) -> Tangents:
+    """The arrays of a gradient's case; always the same for the same case."""
+    spec, out = case.spec, case.out_dtype or case.dtype
+    output_shape = spec.output_shape(case.input_shape, case.output_size)
+    shapes = [case.input_shape, spec.weight_shape, spec.bias_shape, output_shape]
+    types = [case.dtype, case.dtype, case.dtype, out, case.dtype, case.dtype]
+    drawn = _drawn(case, [*shapes, *shapes[:2]], types, _gradients)
+    x, w, b, g, u, v = drawn
+    x, w, g = (viewed(a, case.view) for a in (x, w, g))
+    return Tangents(x, w, b if spec.bias else None, g, u, v)
+
+
+def _result(case: Case, arrays: list[Array]) -> list[Array]:
+    """The sums that a forward case is made of."""
+    given = arrays if case.spec.bias else arrays[:2]
+    return [reference(case.spec, *given, output_size=case.output_size)]
+
+
+def _gradients(case: Case, arrays: list[Array]) -> list[Array]:
+    """The sums that gradients are made of."""
+    spec, size = case.spec, case.output_size
+    x, w, _, g, u, v = arrays
+    if case.judge == "gradient":
+        return list(oracles.gradients(spec, x, w, g, output_size=size))
+    back = oracles.gradients(spec, u, v, g, output_size=size)[:2]
+    forth = (oracles.windows(spec, *pair, output_size=size) for pair in ((u, w), (x, v)))
+    return [*back, *forth]
 
 
 def as_dtype(values: Array, dtype: str) -> Array:
@@ -69,17 +113,27 @@ def viewed(array: Array, view: str) -> Array:
     return array
 
 
-def _bounded_integers(case: Case, rng: np.random.Generator, shapes: list[Any]) -> list[Array]:
-    """Integers, smaller and then fewer until |x| conv |w| + |b| stays within the limit."""
+def _drawn(case: Case, shapes: list[Any], types: list[str], sums: Sums) -> list[Array]:
+    """Arrays of these shapes and types, filled as the case says."""
+    rng = np.random.default_rng([case.seed, 20])
+    if case.filling == "real":
+        return [_real(rng, shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+    if case.filling == "wide" and {case.dtype, case.out_dtype or case.dtype} <= set(INTEGER):
+        return [_any_bits(rng, shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
+    return _bounded_integers(case, rng, shapes, types, sums)
+
+
+def _bounded_integers(
+    case: Case, rng: np.random.Generator, shapes: list[Any], types: list[str], sums: Sums
+) -> list[Array]:
+    """Integers, smaller and then fewer until the sums of magnitudes stay within the limit."""
     limit = _limit(case)
     most = _largest(case, limit)
     density = 1.0
     while True:
         kept = [_magnitudes(rng, shape, most, density, case.dtype) for shape in shapes]
-        x, w, bias = (k.max(0) for k in kept)
-        given = (x, w, bias) if case.spec.bias else (x, w)
-        bound = reference(case.spec, *given, output_size=case.output_size)
-        if prod(bound.shape) == 0 or bound.max() <= limit:
+        found = sums(case, [k.max(0) for k in kept])
+        if max(bound.max(initial=0) for bound in found) <= limit:
             break
         if most > SMALL:
             most = max(most // 2, SMALL)
@@ -87,7 +141,8 @@ def _bounded_integers(case: Case, rng: np.random.Generator, shapes: list[Any]) -
             density *= 0.7
     if not case.dtype.startswith("u"):
         kept = [k * rng.choice((-1, 1), k.shape) for k in kept]
-    return [as_dtype(k[0] if len(k) == 1 else k[0] + 1j * k[1], case.dtype) for k in kept]
+    numbers = [k[0] if len(k) == 1 else k[0] + 1j * k[1] for k in kept]
+    return [as_dtype(array, dtype) for array, dtype in zip(numbers, types, strict=True)]
 
 
 def _magnitudes(
@@ -110,14 +165,20 @@ def _largest(case: Case, limit: int) -> int:
 
 
 def _limit(case: Case) -> int:
-    """The largest sum of magnitudes that is still exact."""
-    out = case.out_dtype or case.dtype
-    if out in INTEGER:
+    """The largest sum of magnitudes that is still exact in every type that results have."""
+    types = {case.out_dtype or case.dtype}
+    if case.judge in GRADIENTS:
+        types.add(case.dtype)
+    if types <= set(INTEGER):
         return 2**62  # integers wrap; any sum will do
-    if case.filling == "wide" and out in HALF:
-        return 60_000 if out == "float16" else EXACT["float32"]  # float16 ends at 65504
-    exact = EXACT[out]
+    exact = min(_exact(case, dtype) for dtype in types)
     return exact // 2 if case.dtype in COMPLEX else exact
+
+
+def _exact(case: Case, dtype: str) -> int:
+    if case.filling == "wide" and dtype in HALF:
+        return 60_000 if dtype == "float16" else EXACT["float32"]  # float16 ends at 65504
+    return EXACT[dtype]
 
 
 def _any_bits(rng: np.random.Generator, shape: Any, dtype: str) -> Array:

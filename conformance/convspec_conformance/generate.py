@@ -1,4 +1,7 @@
-"""The cases of a level, from a seed: every pair of choices at least once, then more at random."""
+"""The cases of a level, from a seed: every pair of choices at least once, then more at random.
+
+The regressions, which are the same for every seed, come last.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,29 @@ from .cases import VIEWS, WRONGS, Case
 from .drawing import LONG, MANY, random_case
 from .judges import fair
 from .properties import PROPERTIES
+from .regressions import regressions
 
-#: Cases of each level: exact, bounded, per property, per wrong call.
-LEVELS = {"smoke": (60, 15, 2, 1), "standard": (500, 100, 15, 4), "full": (8000, 2000, 250, 40)}
+#: Cases of each level: exact, bounded, per property, per wrong call, of gradients.
+LEVELS = {
+    "smoke": (60, 15, 2, 1, 5),
+    "standard": (500, 100, 15, 4, 75),
+    "full": (8000, 2000, 250, 40, 1000),
+}
+#: How gradients are judged; the second ones are fewer, since most of them is the same again.
+DERIVED = (
+    ("gradient", "small"),
+    ("gradient", "wide"),
+    ("gradient", "real"),
+    ("gradient2", "small"),
+    ("gradient", "wide"),
+)
 #: How many draws compete for each place: the one that covers most new pairs wins.
 DRAWS = 6
 
 
 def suite(level: str = "standard", seed: int = 0) -> list[Case]:
     """All cases of a level; the same for the same seed on every machine."""
-    exact, bounded, each, wrongs = LEVELS[level]
+    exact, bounded, each, wrongs, derived = LEVELS[level]
     rng = np.random.default_rng([seed, 3])
     found = list(_covering(rng, exact))
     found += [_bounded(rng) for _ in range(bounded)]
@@ -32,7 +48,9 @@ def suite(level: str = "standard", seed: int = 0) -> list[Case]:
         found += [_property(rng, name) for _ in range(each)]
     for wrong in WRONGS:
         found += [_wrong(rng, wrong) for _ in range(wrongs)]
-    return found
+    for i in range(derived):
+        found.append(_derived(rng, *DERIVED[i % len(DERIVED)]))
+    return found if level == "smoke" else found + regressions()
 
 
 def features(case: Case) -> dict[str, object]:
@@ -131,6 +149,11 @@ def _property(rng: np.random.Generator, name: str) -> Case:
 def _wrong(rng: np.random.Generator, wrong: str) -> Case:
     options = {"dtype": "float32", "out_dtype": None, "output_size": None}
     return _drawn(rng, judge="refusal", wrong=wrong, **options)
+
+
+def _derived(rng: np.random.Generator, judge: str, filling: str) -> Case:
+    view = VIEWS[int(rng.integers(3))] if rng.random() < 0.4 else "plain"
+    return _drawn(rng, judge=judge, filling=filling, view=view)
 
 
 def _drawn(rng: np.random.Generator, **fields: Any) -> Case:

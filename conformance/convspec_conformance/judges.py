@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from convspec import ConvSpecError, Support, UnsupportedError, reference
 from convspec.dtypes import COMPLEX
 
-from . import bounds, fillings, properties, refusals
-from .cases import Case
+from . import bounds, fillings, gradients, properties, refusals
+from .cases import GRADIENTS, Case
 from .fillings import Array
 from .targets import Target
 from .watching import Watched
@@ -67,6 +67,8 @@ def _computed(case: Case, target: Target, claim: Support) -> Verdict:
             return _exact(case, target)
         if case.judge == "bounded":
             return _bounded(case, target)
+        if case.judge in GRADIENTS:
+            return _differentiated(case, target)
         return _held(case, target)
     except UnsupportedError as error:
         if not claim:
@@ -97,6 +99,8 @@ def fair(case: Case) -> bool:
         return refusals.applies(case)
     if case.judge == "bounded":
         return bounds.applies(case)
+    if case.judge in GRADIENTS:
+        return gradients.applies(case)
     return case.judge == "exact" or properties.applies(case)
 
 
@@ -113,15 +117,34 @@ def _exact(case: Case, target: Target) -> Verdict:
 def _bounded(case: Case, target: Target) -> Verdict:
     x, w, b = fillings.arrays(case)
     y = _compute(case, target, (x, w, b))
-    wide = "complex128" if (case.out_dtype or case.dtype) in COMPLEX else "float64"
+    out = case.out_dtype or case.dtype
+    wide = "complex128" if out in COMPLEX else "float64"
     exact = reference(case.spec, x, w, b, output_size=case.output_size, out_dtype=wide)
-    wrong = _misshapen(y, exact.shape, fillings.as_dtype(exact[:0], case.out_dtype or case.dtype))
+    return within(y, exact, bounds.elementwise(case, x, w, b, exact), out)
+
+
+def _differentiated(case: Case, target: Target) -> Verdict:
+    """All gradients of a case; of several verdicts the first bad one, else the worst ratio."""
+    ratios = []
+    for part in gradients.computed(case, target):
+        if case.filling == "real":
+            verdict = within(part.got, part.exact, part.bound(case), part.dtype)
+        else:
+            verdict = compare(part.got, part.rounded)
+        if verdict.bad:
+            return replace(verdict, detail=f"{part.name}: {verdict.detail}")
+        ratios.append(verdict.ratio or 0.0)
+    return Verdict("pass", ratio=max(ratios) if case.filling == "real" else None)
+
+
+def within(y: Any, exact: Array, limit: Array, dtype: str) -> Verdict:
+    """No element further from the exact one than its bound, in shape and type as expected."""
+    wrong = _misshapen(y, exact.shape, fillings.as_dtype(exact[:0], dtype))
     if wrong:
         return Verdict("fail", wrong)
     if not y.size:
         return Verdict("pass", ratio=0.0)
-    limit = bounds.elementwise(case, x, w, b, exact)
-    ratio = np.abs(y.astype(wide) - exact) / limit
+    ratio = np.abs(y.astype(exact.dtype) - exact) / limit
     worst = int(np.argmax(np.where(np.isnan(ratio), np.inf, ratio)))
     at = tuple(int(i) for i in np.unravel_index(worst, y.shape))
     largest = float(ratio[at])

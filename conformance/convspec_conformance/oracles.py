@@ -7,6 +7,7 @@ convolution is the forward one of the zero-stuffed input with the reversed kerne
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from convspec import ConvSpec
 from convspec.dtypes import COMPLEX, INTEGER
 from convspec.problem import resolve
 
-from .fillings import Array
+Array = np.ndarray[Any, Any]
 
 
 def windows(
@@ -26,16 +27,74 @@ def windows(
 
     Args, shapes and orders are those of :func:`convspec.reference`.
     """
+    wide = _wide(x.dtype.name)
+    seen = _seen(spec, x.astype(wide), output_size)
+    y = np.einsum(_indices(spec.rank), seen, _taps(spec, w.astype(wide)))
+    y = y.reshape(len(y), spec.out_channels, *y.shape[3:])
+    if b is not None:
+        y = y + b.astype(wide).reshape(-1, *[1] * spec.rank)
+    return _canonical(y, "NC" + spec.spatial, spec.output_layout)
+
+
+def gradients(
+    spec: ConvSpec, x: Array, w: Array, g: Array, *, output_size: Any = None
+) -> tuple[Array, Array, Array]:
+    """What ``<g, y>`` changes by for each element of the input, the weight and the bias.
+
+    The windows of :func:`windows`, made of the numbers of the elements in place of the elements,
+    say where each of them was read from; that is where the gradient of the window goes, and what
+    was read several times (windows that overlap, padding modes) sums up. Nothing is conjugated.
+
+    Args:
+        spec: the convolution.
+        x: the input.
+        w: the weight.
+        g: the cotangent, in the shape and order of the output.
+        output_size: as in a call.
+
+    Returns:
+        The gradients of input, weight and bias, in their shapes and in a wide type.
+    """
+    wide = _wide(x.dtype.name)
+    seen = _seen(spec, x.astype(wide), output_size)
+    taps = _taps(spec, w.astype(wide))
+    g = _canonical(g.astype(wide), spec.output_layout, "NC" + spec.spatial)
+    g = g.reshape(len(g), *taps.shape[:2], *g.shape[2:])
+    inputs, output = _indices(spec.rank).split("->")
+    windows, kernel = inputs.split(",")
+    # Element 0 is none of the array's: the zeros of padding and stuffing.
+    x_read = _seen(spec, 1 + np.arange(x.size).reshape(x.shape), output_size)
+    w_read = _taps(spec, 1 + np.arange(w.size).reshape(w.shape))
+    dx = _scattered(x_read, np.einsum(f"{output},{kernel}->{windows}", g, taps), x.shape)
+    dw = _scattered(w_read, np.einsum(f"{windows},{output}->{kernel}", seen, g), w.shape)
+    return dx, dw, g.sum((0, *range(3, g.ndim))).reshape(-1)
+
+
+def _scattered(read: Array, values: Array, shape: tuple[int, ...]) -> Array:
+    """``values`` added up at the elements that they were read from."""
+    total = np.zeros(1 + prod(shape), values.dtype)
+    np.add.at(total, read.ravel(), values.ravel())
+    return total[1:].reshape(shape)
+
+
+def _wide(dtype: str) -> Any:
+    if dtype in INTEGER:
+        return np.int64
+    return np.clongdouble if dtype in COMPLEX else np.longdouble
+
+
+def _indices(rank: int) -> str:
+    """The einsum of windows (n, g, i, places, taps) with kernels (g, o, i, taps)."""
+    places, taps = "defhjklmp"[:rank], "qrstuvwxy"[:rank]
+    return f"ngi{places}{taps},goi{taps}->ngo{places}"
+
+
+def _seen(spec: ConvSpec, x: Array, output_size: Any) -> Array:
+    """The windows of the input: (N, groups, inputs of a group, places, taps)."""
     problem = resolve(spec, x.shape, output_size)
-    name = x.dtype.name
-    wide: Any = np.longdouble
-    if name in INTEGER or name in COMPLEX:
-        wide = np.int64 if name in INTEGER else np.clongdouble
-    x = _canonical(x.astype(wide), spec.layout, "NC" + spec.spatial)
-    w = _per_group(spec, w.astype(wide))
-    space = tuple(range(2, x.ndim))
+    x = _canonical(x, spec.layout, "NC" + spec.spatial)
     if spec.transposed:
-        x, w = _stuffed(x, spec.stride), np.flip(w, tuple(range(3, w.ndim)))
+        x = _stuffed(x, spec.stride)
         pads = [
             (e - 1 - lo, e - 1 - hi + extra)
             for e, (lo, hi), extra in zip(
@@ -46,17 +105,18 @@ def windows(
     else:
         pads, steps = list(problem.padding), spec.stride
     x = _padded(x, pads, spec.padding_mode)
-    seen: Any = sliding_window_view(x, spec.receptive_field, axis=space)
+    seen: Any = sliding_window_view(x, spec.receptive_field, axis=tuple(range(2, x.ndim)))
     strided = (slice(None), slice(None), *(slice(None, None, s) for s in steps))
     seen = seen[(*strided, *(slice(None, None, d) for d in spec.dilation))]
     per_group = spec.in_channels // spec.groups
-    seen = seen.reshape(len(x), spec.groups, per_group, *seen.shape[2:])
-    places, taps = "defhjklmp"[: spec.rank], "qrstuvwxy"[: spec.rank]
-    y = np.einsum(f"ngi{places}{taps},goi{taps}->ngo{places}", seen, w)
-    y = y.reshape(len(x), spec.out_channels, *y.shape[3:])
-    if b is not None:
-        y = y + b.astype(wide).reshape(-1, *[1] * spec.rank)
-    return _canonical(y, "NC" + spec.spatial, spec.output_layout)
+    windows: Array = seen.reshape(len(x), spec.groups, per_group, *seen.shape[2:])
+    return windows
+
+
+def _taps(spec: ConvSpec, w: Array) -> Array:
+    """The kernels: (groups, outputs of a group, inputs of a group, taps)."""
+    w = _per_group(spec, w)
+    return np.flip(w, tuple(range(3, w.ndim))) if spec.transposed else w
 
 
 def _canonical(x: Array, source: str, target: str) -> Array:

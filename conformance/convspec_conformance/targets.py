@@ -11,7 +11,7 @@ from convspec import Backend, ConvSpec, ConvSpecError, Support, get_backend
 from convspec.backend import Environment
 from convspec.problem import resolve
 
-from .cases import Case
+from .cases import GRADIENTS, Case
 from .catalogue import describe
 
 Array = np.ndarray[Any, Any]
@@ -23,6 +23,8 @@ class Target(Protocol):
     Two attributes may be left out: ``version``, of the framework; and ``typed_refusals``, by
     default true: every wrong call is refused by the error of convspec that says what is wrong.
     Where it is false, ``claims`` says which wrong calls are refused, and any exception will do.
+
+    One that differentiates has the methods of :class:`Differentiable` too, or the first of them.
     """
 
     name: str
@@ -41,6 +43,40 @@ class Target(Protocol):
 
     def claims(self, case: Case) -> Support:
         """Whether the engine says that it computes the case."""
+
+
+class Differentiable(Target, Protocol):
+    """A target with gradients, as :mod:`convspec_conformance.gradients` defines them.
+
+    ``claims`` is asked of cases whose judge is ``gradient`` or ``gradient2`` too.
+    """
+
+    def gradients(
+        self,
+        spec: ConvSpec,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        g: Array,
+        *,
+        output_size: Any = None,
+        out_dtype: str | None = None,
+    ) -> tuple[Array, ...]:
+        """The gradients of ``<g, y>`` by input, weight and, unless it is None, bias."""
+
+    def second_gradients(
+        self,
+        spec: ConvSpec,
+        x: Array,
+        w: Array,
+        g: Array,
+        u: Array,
+        v: Array,
+        *,
+        output_size: Any = None,
+        out_dtype: str | None = None,
+    ) -> tuple[Array, ...]:
+        """Those of ``<u, dx>`` by w and g, and of ``<v, dw>`` by x and g; there is no bias."""
 
 
 class BackendTarget:
@@ -77,13 +113,45 @@ class BackendTarget:
         result: Array = self.backend.to_numpy(y)
         return result
 
+    def gradients(
+        self, spec: ConvSpec, x: Array, w: Array, b: Array | None, g: Array, **options: Any
+    ) -> tuple[Array, ...]:
+        arrays = [self.given(a) for a in (x, w, b) if a is not None]
+
+        def y(*arrays: Any) -> Any:
+            return self.call(spec, *arrays, **options)
+
+        found = self.backend.vjp(y, arrays, self.given(g))
+        return tuple(map(self.backend.to_numpy, found))
+
+    def second_gradients(
+        self, spec: ConvSpec, x: Array, w: Array, g: Array, u: Array, v: Array, **options: Any
+    ) -> tuple[Array, ...]:
+        vjp = self.backend.vjp
+        x, w, g, u, v = map(self.given, (x, w, g, u, v))
+
+        def dx(w: Any, g: Any) -> Any:
+            return vjp(lambda x: self.call(spec, x, w, **options), (x,), g)[0]
+
+        def dw(x: Any, g: Any) -> Any:
+            return vjp(lambda w: self.call(spec, x, w, **options), (w,), g)[0]
+
+        found = (*vjp(dx, (w, g), u), *vjp(dw, (x, g), v))
+        return tuple(map(self.backend.to_numpy, found))
+
     def claims(self, case: Case) -> Support:
+        derived = case.judge in GRADIENTS
+        if derived and type(self.backend).vjp is Backend.vjp:
+            return Support(False, "none", f"{self.backend.name} offers no gradients (vjp).")
         try:
             problem = resolve(case.spec, case.input_shape, case.output_size)
         except ConvSpecError as error:
             return Support(False, "none", str(error))
         env = Environment(
-            dtype=case.dtype, out_dtype=case.out_dtype or case.dtype, bias=case.spec.bias
+            dtype=case.dtype,
+            out_dtype=case.out_dtype or case.dtype,
+            bias=case.spec.bias,
+            gradients=derived,
         )
         return self.backend.supports(problem, env)
 

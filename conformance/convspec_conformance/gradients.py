@@ -1,0 +1,116 @@
+"""Gradients, first and second, against the adjoint by its definition.
+
+With y = conv(x, w) + b, a gradient is what ``<g, y>`` changes by: dx by the input, dw by the
+weight, db by the bias. The second ones are those of ``<u, dx>`` by w and g, and of ``<v, dw>`` by x
+and g; as dx does not depend on x nor dw on w, they are
+
+    d<u, dx>/dw = the weight's gradient at u      d<u, dx>/dg = conv(u, w)
+    d<v, dw>/dx = the input's gradient at v       d<v, dw>/dg = conv(x, v)
+
+Nothing is conjugated: the products are bilinear, of complex numbers too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from convspec import UnsupportedError, bounds
+from convspec.dtypes import COMPLEX, INTEGER, accumulator
+
+from . import fillings, oracles
+from .cases import Case
+from .fillings import Array, Tangents
+from .targets import Target
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """One gradient of a case.
+
+    Attributes:
+        name: by what, and of what.
+        got: what the target gave, None if nothing.
+        exact: what it should be, in a wide type.
+        dtype: the type that it should have.
+        terms: of each element, how many products it sums up.
+        sums: of each element, the sum of the products' magnitudes.
+    """
+
+    name: str
+    got: Any
+    exact: Array
+    dtype: str
+    terms: Array
+    sums: Array
+
+    @property
+    def rounded(self) -> Array:
+        """What it should be, in the type that it should have."""
+        wide = "complex128" if self.dtype in COMPLEX else "float64"
+        return fillings.as_dtype(self.exact.astype(wide), self.dtype)
+
+    def bound(self, case: Case) -> Array:
+        """How far each element may be off."""
+        summed = accumulator(case.dtype, case.out_dtype or case.dtype)
+        limit: Array = bounds.of_sums(self.terms, self.sums, self.exact, summed, self.dtype)
+        return limit
+
+
+def applies(case: Case) -> bool:
+    """Whether there are gradients: of real or of complex numbers throughout."""
+    types = {case.dtype, case.out_dtype or case.dtype}
+    return not types & set(INTEGER) and len({dtype in COMPLEX for dtype in types}) == 1
+
+
+def computed(case: Case, target: Target) -> Iterator[Gradient]:
+    """The gradients of a case, as the target computes them and as they should be.
+
+    Raises:
+        UnsupportedError: the target has no such gradients.
+    """
+    method = {"gradient": "gradients", "gradient2": "second_gradients"}[case.judge]
+    if not hasattr(target, method):
+        raise UnsupportedError(f"{method}: {target.name} offers none.")
+    t = fillings.tangents(case)
+    options = {"output_size": case.output_size, "out_dtype": case.out_dtype}
+    if case.judge == "gradient":
+        got = getattr(target, method)(case.spec, t.x, t.w, t.b, t.g, **options)
+    else:
+        got = getattr(target, method)(case.spec, t.x, t.w, t.g, t.u, t.v, **options)
+    out = case.out_dtype or case.dtype
+    exact, sums, terms = (_exact(case, _each(t, change)) for change in (_same, np.abs, _ones))
+    for (name, value), given in zip(exact.items(), got, strict=True):
+        dtype = out if name.endswith("by g") else case.dtype
+        yield Gradient(name, given, value, dtype, terms[name], sums[name])
+
+
+def _exact(case: Case, t: Tangents) -> dict[str, Array]:
+    spec, size = case.spec, case.output_size
+    if case.judge == "gradient":
+        dx, dw, db = oracles.gradients(spec, t.x, t.w, t.g, output_size=size)
+        found = {"the gradient by x": dx, "the gradient by the weight": dw}
+        return found if t.b is None else {**found, "the gradient by the bias": db}
+    dx, dw, _ = oracles.gradients(spec, t.u, t.v, t.g, output_size=size)
+    return {
+        "the gradient of <u, dx> by the weight": dw,
+        "the gradient of <u, dx> by g": oracles.windows(spec, t.u, t.w, output_size=size),
+        "the gradient of <v, dw> by x": dx,
+        "the gradient of <v, dw> by g": oracles.windows(spec, t.x, t.v, output_size=size),
+    }
+
+
+def _each(t: Tangents, change: Any) -> Tangents:
+    b = None if t.b is None else change(t.b)
+    return Tangents(change(t.x), change(t.w), b, change(t.g), change(t.u), change(t.v))
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _ones(array: Array) -> Array:
+    return np.ones(array.shape)

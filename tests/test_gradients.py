@@ -1,0 +1,179 @@
+"""Gradients: the oracle's own, what the judges notice, and every backend that has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import convspec
+import convspec_conformance as conformance
+from convspec import ConvSpec, reference
+from convspec_conformance import fillings, oracles
+from convspec_conformance.cases import FILLINGS, GRADIENTS, Case
+from convspec_conformance.judges import fair, judge
+from generators import integers, random_case
+
+STANDARD = [case for case in conformance.suite("standard", 0) if case.judge in GRADIENTS]
+
+
+def test_the_oracle_is_the_transpose() -> None:
+    """<g, conv(u, w)> = <dx, u>, <g, conv(x, v)> = <dw, v>, <g, b> = <db, b>, for any u, v, b."""
+    rng = np.random.default_rng(0)
+    for _ in range(250):
+        case = random_case(rng)
+        spec, size = case.spec.replace(bias=True), case.output_size
+        x, u = (integers(rng, case.input_shape, "float64") for _ in range(2))
+        w, v = (integers(rng, spec.weight_shape, "float64") for _ in range(2))
+        b = integers(rng, spec.bias_shape, "float64")
+        g = integers(rng, spec.output_shape(case.input_shape, size), "float64")
+        dx, dw, db = oracles.gradients(spec, x, w, g, output_size=size)
+        assert (dx.shape, dw.shape, db.shape) == (x.shape, w.shape, b.shape)
+        assert np.vdot(dx, u) == np.vdot(g, reference(spec, u, w, output_size=size)), case.line
+        assert np.vdot(dw, v) == np.vdot(g, reference(spec, x, v, output_size=size)), case.line
+        by_bias = reference(spec, x, 0 * w, b, output_size=size)
+        assert np.vdot(db, b) == np.vdot(g, by_bias), case.line
+
+
+def test_nothing_is_conjugated() -> None:
+    spec = ConvSpec(1, 1, (1,), bias=False)
+    x, w, g = (np.full((1, 1, 1), value) for value in (2j, 3j, 5j))
+    dx, dw, _ = oracles.gradients(spec, x, w, g)
+    assert (dx.item(), dw.item()) == (-15, -10)
+
+
+def test_what_gradients_are_taken_of_is_exact_and_in_any_memory() -> None:
+    for case in STANDARD:
+        t = fillings.tangents(case)
+        assert t.g.shape == case.spec.output_shape(case.input_shape, case.output_size)
+        assert t.g.dtype.name == (case.out_dtype or case.dtype)
+        assert {a.dtype.name for a in (t.x, t.w, t.u, t.v)} == {case.dtype}
+        assert (t.b is None) is not case.spec.bias
+        if case.filling != "small":
+            continue
+        parts = [np.abs(a) for a in (t.x, t.w, t.g)]
+        wide = [a.astype("float64") for a in parts]
+        limit = min(fillings.EXACT[name] for name in (t.x.dtype.name, t.g.dtype.name))
+        if case.judge == "gradient":
+            for sums in oracles.gradients(case.spec, *wide, output_size=case.output_size):
+                assert sums.max(initial=0) <= limit
+
+
+def test_integers_have_no_gradients() -> None:
+    spec = ConvSpec(1, 1, (1,))
+    for types in ({"dtype": "int32"}, {"dtype": "float32", "out_dtype": "complex64"}):
+        assert not fair(Case("gradient", spec, (1, 1, 1), **types))
+
+
+def test_every_kind_is_there() -> None:
+    kinds = {(case.judge, case.filling) for case in STANDARD}
+    assert kinds == {
+        *(("gradient", filling) for filling in FILLINGS),
+        ("gradient2", "small"),
+    }
+    assert {case.spec.transposed for case in STANDARD} == {True, False}
+    assert {case.spec.padding_mode for case in STANDARD} >= {"reflect", "replicate", "circular"}
+    assert {case.spec.groups > 1 for case in STANDARD} == {True, False}
+
+
+class Wrong(conformance.BackendTarget):
+    """PyTorch, with one of its gradients changed."""
+
+    def __init__(self, which: int, change: Any) -> None:
+        super().__init__(convspec.get_backend("torch"))
+        self.which, self.change = which, change
+
+    def gradients(self, *arguments: Any, **options: Any) -> Any:
+        found = [np.array(a) for a in super().gradients(*arguments, **options)]
+        if self.which < len(found):
+            found[self.which] = self.change(found[self.which])
+        return tuple(found)
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "named"),
+    [
+        (0, np.flip, "the gradient by x"),
+        (1, np.flip, "the gradient by the weight"),
+        (2, lambda db: db + 1, "the gradient by the bias"),
+        (0, lambda dx: dx.astype("float64"), "the gradient by x: type float64"),
+        (1, lambda dw: dw[None], "the gradient by the weight: shape"),
+    ],
+)
+def test_a_wrong_gradient_is_noticed(which: int, change: Any, named: str) -> None:
+    spec = ConvSpec(4, 6, (2, 3), stride=2, groups=2)
+    for filling in FILLINGS:
+        case = Case("gradient", spec, (2, 4, 5, 6), filling=filling)
+        assert judge(case, Wrong(3, None)).status == "pass"
+        verdict = judge(case, Wrong(which, change))
+        assert verdict.status == "fail"
+        assert verdict.detail.startswith(named)
+
+
+def test_a_wrong_second_gradient_is_noticed() -> None:
+    class Conjugated(conformance.BackendTarget):
+        def second_gradients(self, *arguments: Any, **options: Any) -> Any:
+            found = super().second_gradients(*arguments, **options)
+            return (*found[:3], -found[3])
+
+    case = Case("gradient2", ConvSpec(2, 3, (2,)), (1, 2, 4))
+    verdict = judge(case, Conjugated(convspec.get_backend("torch")))
+    assert (verdict.status, verdict.detail.split(":")[0]) == (
+        "fail",
+        "the gradient of <v, dw> by g",
+    )
+
+
+def test_numpy_has_none_and_does_not_claim_any() -> None:
+    target = conformance.load("numpy")
+    for case in STANDARD[:10]:
+        verdict = judge(case, target)
+        assert (verdict.status, verdict.detail) == (
+            "unclaimed",
+            "numpy offers no gradients (vjp).",
+        )
+
+
+@pytest.mark.parametrize("name", ["torch", "tensorflow", "jax"])
+def test_right_on_every_backend(name: str) -> None:
+    if name == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    target = conformance.load(name)
+    for case in STANDARD[:: 6 if name == "jax" else 2]:
+        verdict = judge(case, target)
+        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ConvSpec(4, 6, (3, 3), groups=2, bias=False),
+        ConvSpec(3, 4, (2, 3), dilation=(2, 1), bias=False),
+        ConvSpec(4, 6, (2, 2, 2), padding=1, groups=2, bias=False),
+    ],
+    ids=["grouped", "dilated", "grouped 3-D"],
+)
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+def test_tensorflow_differentiates_what_its_own_kernels_do_not(
+    spec: ConvSpec, compiled: bool
+) -> None:
+    """Its gradients of grouped and of dilated convolutions raise on the CPU."""
+    import tensorflow as tf
+
+    def both(x: Any, w: Any, g: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = spec(x, w)
+        return tape.gradient(y, [x, w], output_gradients=g)
+
+    rng = np.random.default_rng(1)
+    shape = (2, spec.in_channels, *(4, 5, 6)[: spec.rank])
+    x, w = integers(rng, shape, "float32"), integers(rng, spec.weight_shape, "float32")
+    g = integers(rng, spec.output_shape(shape), "float32")
+    found = (tf.function(both) if compiled else both)(*map(tf.constant, (x, w, g)))
+    expected = oracles.gradients(spec, x, w, g)
+    for got, exact in zip(found, expected, strict=False):
+        np.testing.assert_array_equal(got, exact)
