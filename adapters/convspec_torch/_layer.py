@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -78,6 +78,12 @@ class Conv(nn.Module):  # type: ignore[misc]  # torch's types are not looked at 
     ) -> torch.Tensor:
         """``spec(x, weight, bias)``; ``output_size`` is for transposed specs."""
         return self.spec(x, self.weight, self.bias, output_size=output_size)
+
+    if TYPE_CHECKING:  # of a module, type checkers know nothing but that it can be called
+
+        def __call__(
+            self, x: torch.Tensor, output_size: int | Sequence[int] | None = None
+        ) -> torch.Tensor: ...
 
     def extra_repr(self) -> str:
         return repr(self.spec)

@@ -42,6 +42,7 @@ GROUP = "convspec.backends"
 
 #: Shape and element type of a weight or bias.
 Described = tuple[tuple[Any, ...], str]
+Array = TypeVar("Array")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -226,14 +227,16 @@ def call(
     b = None if bias is None else _beside(engine, bias, "bias", x, device)
     arrays = (x, weight) if bias is None else (x, weight, bias)
     dtype = engine.promoted(dtype, device)
-    if engine.traced(x):
-        return _call_traced(
-            spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype
-        )
-    if output_size is not None:  # canonical: True and 11.0 must not find what 1 and 11 gave
-        output_size = wanted_size(spec, output_size)
-    key = (engine, shape, dtype, device, w, b, output_size, out_dtype, False)
-    return _found(spec, *key)(*arrays)
+    if not engine.traced(x):
+        # Canonical sizes: True and 11.0 must not find what 1 and 11 gave.
+        wanted = None if output_size is None else wanted_size(spec, output_size)
+        try:
+            kernel = _kernel(spec, engine, shape, dtype, device, w, b, wanted, out_dtype, False)
+        except TypeError:  # sizes of a fake array, and an out_dtype that is none, have no hash
+            pass
+        else:
+            return kernel(*arrays)
+    return _call_traced(spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype)
 
 
 def _call_traced(
@@ -493,7 +496,7 @@ def to_framework(array: Any, name: str) -> Any:
     return _moved(own, target, array, "array")
 
 
-def convert_layout(x: Any, source: str, target: str) -> Any:
+def convert_layout(x: Array, source: str, target: str) -> Array:
     """``x`` with its axes in the order ``target`` instead of ``source``.
 
     Works on arrays of every framework, and gives a view where the framework can.
@@ -507,14 +510,15 @@ def convert_layout(x: Any, source: str, target: str) -> Any:
         LayoutError: malformed layouts, other letters, or another number of axes.
     """
     axes = permutation(check_data_layout("source", source), check_data_layout("target", target))
-    backend, x = held(x, "x")
-    shape = backend.describe(x)[0]
+    backend, array = held(x, "x")
+    shape = backend.describe(array)[0]
     if len(shape) != len(source):
         raise LayoutError(
             f"x: has {len(shape)} axes, but source {source!r} names {len(source)}.\n"
             f"  x: shape {tuple(shape)}"
         )
-    return x if axes == tuple(range(len(axes))) else backend.permute(x, axes)
+    moved: Array = array if axes == tuple(range(len(axes))) else backend.permute(array, axes)
+    return moved
 
 
 def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
