@@ -78,6 +78,19 @@ def fragile() -> Fragile:
     return Fragile()
 
 
+class Slow(BackendTarget):
+    """The NumPy adapter, at leisure."""
+
+    def run(self, spec: Any, x: Any, w: Any, b: Any, **options: Any) -> Any:
+        time.sleep(0.02)
+        return super().run(spec, x, w, b, **options)
+
+
+def slow() -> Slow:
+    """The target above."""
+    return Slow(convspec.get_backend("numpy"), "slow")
+
+
 def dies_loading() -> None:
     """A target whose framework cannot be imported without ending the process."""
     os.abort()

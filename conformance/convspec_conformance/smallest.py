@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 from .cases import Case
@@ -35,6 +36,8 @@ def smallest(
         By the line of the failing case, the smallest one that fails in the same way.
     """
     found: dict[str, Small] = {}
+    # A smaller case that hangs, near one that crashed, must not take longer than all of it.
+    limits = replace(limits, seconds=min(limits.seconds, patience))
     with Worker(name, limits) as worker:
         for result in _various(results)[:most]:
             try:
