@@ -158,11 +158,11 @@ def test_the_bound_is_neither_loose_nor_tight() -> None:
     assert (np.abs(convspec.reference(spec, x, w2) - exact)[0, 0] > limit[0, 0]).mean() > 0.99
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_false_alarm(backend: convspec.Backend, seed: int) -> None:
     target = conformance.BackendTarget(backend)
     cases = conformance.suite("smoke", seed)
-    for case in cases[:: 4 if backend.name == "jax" else 1]:
+    for case in cases[:: 5 if backend.name == "jax" else 1]:
         verdict = conformance.judge(case, target)
         unclaimed = backend.name == "numpy" and case.judge in GRADIENTS
         expected = "unclaimed" if unclaimed else "pass"

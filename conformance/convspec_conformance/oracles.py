@@ -33,7 +33,7 @@ def windows(
     y = y.reshape(len(y), spec.out_channels, *y.shape[3:])
     if b is not None:
         y = y + b.astype(wide).reshape(-1, *[1] * spec.rank)
-    return _canonical(y, "NC" + spec.spatial, spec.output_layout)
+    return canonical(y, "NC" + spec.spatial, spec.output_layout)
 
 
 def gradients(
@@ -58,7 +58,7 @@ def gradients(
     wide = _wide(x.dtype.name)
     seen = _seen(spec, x.astype(wide), output_size)
     taps = _taps(spec, w.astype(wide))
-    g = _canonical(g.astype(wide), spec.output_layout, "NC" + spec.spatial)
+    g = canonical(g.astype(wide), spec.output_layout, "NC" + spec.spatial)
     g = g.reshape(len(g), *taps.shape[:2], *g.shape[2:])
     inputs, output = _indices(spec.rank).split("->")
     windows, kernel = inputs.split(",")
@@ -92,7 +92,7 @@ def _indices(rank: int) -> str:
 def _seen(spec: ConvSpec, x: Array, output_size: Any) -> Array:
     """The windows of the input: (N, groups, inputs of a group, places, taps)."""
     problem = resolve(spec, x.shape, output_size)
-    x = _canonical(x, spec.layout, "NC" + spec.spatial)
+    x = canonical(x, spec.layout, "NC" + spec.spatial)
     if spec.transposed:
         x = _stuffed(x, spec.stride)
         pads = [
@@ -115,11 +115,11 @@ def _seen(spec: ConvSpec, x: Array, output_size: Any) -> Array:
 
 def _taps(spec: ConvSpec, w: Array) -> Array:
     """The kernels: (groups, outputs of a group, inputs of a group, taps)."""
-    w = _per_group(spec, w)
+    w = per_group(spec, w)
     return np.flip(w, tuple(range(3, w.ndim))) if spec.transposed else w
 
 
-def _canonical(x: Array, source: str, target: str) -> Array:
+def canonical(x: Array, source: str, target: str) -> Array:
     if "N" not in source:
         x, source = x[None], "N" + source
     if "N" not in target:
@@ -127,7 +127,7 @@ def _canonical(x: Array, source: str, target: str) -> Array:
     return x.transpose([source.index(letter) for letter in target])
 
 
-def _per_group(spec: ConvSpec, w: Array) -> Array:
+def per_group(spec: ConvSpec, w: Array) -> Array:
     """(groups, outputs, inputs, space) of a group."""
     order = spec.weight_layout.replace("M", "O")
     w = w.transpose([order.index(letter) for letter in "OI" + spec.spatial])
