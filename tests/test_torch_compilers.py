@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import convspec
 from convspec import ConvSpec, problem
@@ -78,12 +79,9 @@ class Recorder:
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """No graph of another test; and a compiler's warning is a failure."""
+def fresh() -> None:
+    """No graph of another test. A compiler's warning is a failure, as any."""
     torch._dynamo.reset()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -194,3 +192,142 @@ def test_what_a_spec_refuses_is_told() -> None:
     run = torch.compile(spec, fullgraph=True, backend="eager")
     with pytest.raises(Exception, match=re.escape("x: has 3 channels on axis 1 (C), but the spec")):
         run(x[:, :3], w)
+
+
+class Convolution(torch.nn.Module):
+    """A spec with its parameters, as torch.export takes modules."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        _, self.weight, self.bias = map(torch.nn.Parameter, arrays(spec))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.spec(x, self.weight, self.bias)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", ["channels last", "reflect same", "transposed same", "volume"])
+def test_export(name: str, strict: bool) -> None:
+    layer = Convolution(SPECS[name])
+    x = arrays(layer.spec, 11, 5)[0]
+    spatial = {i: torch.export.Dim.DYNAMIC for i, c in enumerate(layer.spec.layout) if c != "C"}
+    exported = torch.export.export(layer, (x,), dynamic_shapes=(spatial,), strict=strict)
+    for size, batch in ((11, 5), (9, 2), (12, 3)):
+        x = arrays(layer.spec, size, batch)[0]
+        assert torch.equal(exported.module()(x), layer(x))
+
+
+def test_autocast() -> None:
+    """The framework's rule first: what it reads in another type may be of mixed types before."""
+    spec = ConvSpec(4, 6, 3, padding="same", layout="NCHW", weight_layout="HWIO")
+    x, w, b = arrays(spec)
+    expected = torch.nn.functional.conv2d(
+        x.bfloat16(), w.permute(3, 2, 0, 1).bfloat16(), b.bfloat16(), padding="same"
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for given in ((x, w, b), (x.bfloat16(), w, b), (x, w.bfloat16(), b), (x, w.half(), b)):
+            y = spec(*given)
+            assert y.dtype == torch.bfloat16
+            assert torch.equal(y, expected)
+        assert torch.equal(spec(x, w.numpy(), b), expected)
+        assert spec(x, w, b, out_dtype="float32").dtype == torch.float32
+        assert spec(x, w, b, out_dtype=torch.float64).dtype == torch.float64
+        run = torch.compile(spec, fullgraph=True, backend="eager")
+        assert torch.equal(run(x, w, b), expected)
+        # float64 is not autocast, here as in torch.
+        assert spec(x.double(), w.double(), b.double()).dtype == torch.float64
+        with pytest.raises(convspec.DTypeError, match="weight: is bfloat16, but x is float64"):
+            spec(x.double(), w, b)
+    assert spec(x, w, b).dtype == torch.float32
+    with pytest.raises(convspec.DTypeError, match="weight: is float32, but x is bfloat16"):
+        spec(x.bfloat16(), w, b)
+
+
+def test_gradients_under_autocast() -> None:
+    spec = SPECS["channels last"]
+    x, w, b = (array.requires_grad_() for array in arrays(spec))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = spec(x, w, b)
+    y.float().square().sum().backward()
+    assert x.grad is not None
+    assert (x.grad.dtype, w.grad.dtype) == (torch.float32, torch.float32)
+
+
+def test_channels_last_is_kept() -> None:
+    spec = ConvSpec(4, 6, 3, padding=1, layout="NCHW")
+    x, w, b = arrays(spec)
+    x = x.to(memory_format=torch.channels_last)
+    y = spec(x, w, b)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    volume = SPECS["volume"].replace(layout="NCDHW")
+    x, w, b = arrays(volume)
+    x, w = (array.to(memory_format=torch.channels_last_3d) for array in (x, w))
+    assert volume(x, w, b).is_contiguous(memory_format=torch.channels_last_3d)
+    # NDHWC is not a stride order, but the array that is permuted: contiguous in and out.
+    assert SPECS["volume"](*arrays(SPECS["volume"])).is_contiguous()
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_tensors_without_data(name: str) -> None:
+    """Shape and type come out; nothing is there to read."""
+    spec = SPECS[name]
+    given = arrays(spec)
+    expected = spec(*given)
+    for y in (
+        spec(*(array.to("meta") for array in given)),
+        spec(*map(FakeTensorMode().from_tensor, given)),
+    ):
+        assert (y.shape, y.dtype) == (expected.shape, expected.dtype)
+    assert spec(*(array.to("meta") for array in given)).device.type == "meta"
+
+
+def test_fake_tensors_of_any_size() -> None:
+    """make_fx with symbolic sizes: SymInts outside of a compiler."""
+    for name in ("channels last", "replicate", "transposed same"):
+        spec = SPECS[name]
+        given = arrays(spec, 11, 5)
+        graph = make_fx(spec, tracing_mode="symbolic")(*given)
+        x = arrays(spec, 8, 3)[0]
+        assert torch.equal(graph(x, *given[1:]), spec(x, *given[1:]))
+
+
+DECOMPOSED = ("channels last", "circular", "replicate", "flipped", "depthwise")
+
+
+@pytest.mark.parametrize("name", [*DECOMPOSED, "transposed same", "causal", "rank 4", "unbatched"])
+def test_first_and_second_derivatives(name: str) -> None:
+    """torch's own checks against differences, in float64; then its function transforms."""
+    spec = SPECS[name]
+    given = [array.double().requires_grad_() for array in arrays(spec, 4, 2)]
+    assert torch.autograd.gradcheck(spec, given, fast_mode=True)
+    assert torch.autograd.gradgradcheck(spec, given, fast_mode=True)
+
+
+# torch compiles its derivative rules so, when the first forward-mode gradient is taken.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", [*DECOMPOSED, "transposed same", "pairs"])
+def test_function_transforms(name: str) -> None:
+    spec = SPECS[name]
+    x, w, b = (array.double() for array in arrays(spec, 5, 2))
+    stacked = torch.stack([x, x.flip(0), -x])
+    y = torch.func.vmap(lambda x: spec(x, w, b))(stacked)
+    assert torch.equal(y, torch.stack([spec(x, w, b) for x in stacked]))
+    filters = torch.stack([w, 2 * w])
+    y = torch.func.vmap(lambda w: spec(x, w, b))(filters)
+    assert torch.equal(y, torch.stack([spec(x, w, b) for w in filters]))
+
+    def loss(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return (spec(x, w, b) ** 2).sum()
+
+    gradients = torch.func.grad(loss, argnums=(0, 1))(x, w)
+    leaves = [array.clone().requires_grad_() for array in (x, w)]
+    for gradient, expected in zip(
+        gradients, torch.autograd.grad(loss(*leaves), leaves), strict=True
+    ):
+        assert torch.equal(gradient, expected)
+    # Linear in x: the forward derivative is the map itself, without its bias.
+    tangent = torch.func.jvp(lambda x: spec(x, w, b), (x,), (x.flip(0),))[1]
+    assert torch.equal(tangent, spec(x.flip(0), w))
+    each = torch.func.vmap(torch.func.grad(lambda w, x: (spec(x, w, b) ** 2).sum()), (None, 0))
+    assert torch.equal(each(w, stacked)[0], torch.func.grad(loss, argnums=1)(stacked[0], w))

@@ -26,6 +26,10 @@ def name_of(dtype: torch.dtype) -> str:
     return NAMES.get(dtype) or str(dtype).removeprefix("torch.")
 
 
+def cast(x: Any, *, dtype: str) -> Any:
+    return x.to(TYPES[dtype])
+
+
 def pad(x: Any, *, pairs: Any, mode: str) -> Any:
     if mode != "zeros":
         pairs = pairs[2:]  # the other modes are for the spatial axes of (N, C, space)
@@ -67,9 +71,10 @@ def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any,
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
-    "cast": lambda x, *, dtype: x.to(TYPES[dtype]),
+    "cast": cast,
     "concat": lambda *parts, axis: torch.cat(parts, axis),
     "flip": lambda x, *, axes: x.flip(axes),
+    "multiply": lambda a, b: a * b,
     "pad": pad,
     "permute": lambda x, *, axes: x.permute(axes),
     "reshape": lambda x, *, shape: x.reshape(shape),

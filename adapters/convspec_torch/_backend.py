@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.symbolic_shapes import guard_scalar, has_static_value
 
 from convspec import dtypes
-from convspec.backend import Capabilities
+from convspec.backend import Capabilities, Environment, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
@@ -51,7 +51,8 @@ class TorchBackend(PlanBackend):
         if x.layout is not STRIDED or x.is_nested:
             kind = "nested" if x.is_nested else x.layout
             raise TypeError(f"it is {kind}; make a dense one of it first.")
-        return x
+        # DLPack loses the bit that says that a view is negated.
+        return x if self.recording() or not x.is_neg() else x.resolve_neg()
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
@@ -119,6 +120,14 @@ class TorchBackend(PlanBackend):
         if device != "cpu" and dtype == out_dtype:
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
+
+    def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
+        if env.dtype in dtypes.HALF and env.out_dtype not in dtypes.HALF:
+            # Under autocast the kernel may have given the half type that a plan knows nothing of.
+            return lambda *arrays, **sizes: _arrays.cast(
+                kernel(*arrays, **sizes), dtype=env.out_dtype
+            )
+        return kernel
 
     def prologue(self, lowered: Lowered) -> str:
         return "import torch\nimport torch.nn.functional as F"

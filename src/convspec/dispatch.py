@@ -30,7 +30,7 @@ from .errors import (
     ShapeError,
     UnsupportedError,
 )
-from .layouts import check_data_layout, permutation
+from .layouts import check_data_layout, permutation, sized
 from .problem import resolve_sizes, wanted_size
 from .symbols import Sizes, symbols
 from .weights import WeightOrder
@@ -53,6 +53,12 @@ def fixed(function: Function) -> Function:
     """
     function.__dict__["_dynamo_marked_constant"] = True
     return function
+
+
+#: As the attribute ``autograph_info__``: nothing here depends on the numbers in arrays, so that
+#: AutoGraph has nothing to rewrite in it. ``tf.autograph.experimental.do_not_convert`` sets the
+#: same mark, but would have to be imported.
+OPAQUE: dict[str, Any] = {}
 
 
 # ---- finding backends ----
@@ -202,6 +208,9 @@ def chosen(backend: str | Backend) -> Backend:
 
 # ---- one call ----
 
+#: Errors that a kernel may raise and that are not the framework's internal ones.
+OURS = (ConvSpecError, AssertionError, MemoryError, Warning)
+
 
 def call(
     spec: ConvSpec,
@@ -235,7 +244,15 @@ def call(
         except TypeError:  # sizes of a fake array, and an out_dtype that is none, have no hash
             pass
         else:
-            return kernel(*arrays)
+            try:
+                return kernel(*arrays)
+            except Exception as error:
+                if isinstance(error, OURS):
+                    raise
+                raise UnsupportedError(
+                    f"backend: {engine.name} cannot compute this: {_first(error)}\n"
+                    f"  x: {sized(spec.layout, shape)}, {dtype} on {device}"
+                ) from error
     return _call_traced(spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype)
 
 
@@ -455,7 +472,8 @@ def _handed(own: Backend, target: Backend, array: Any, name: str, like: Any = No
     moved = _moved(own, target, array, name, like)
     if target.describe(moved)[1] != dtype:
         raise UnsupportedError(
-            f"{name}: {dtype} does not survive the way from {own.name} to {target.name}."
+            f"{name}: {dtype} does not survive the way from {own.name} to {target.name}; convert "
+            f"it to a type that {target.name} has."
         )
     return moved
 
@@ -480,9 +498,17 @@ def _moved(own: Backend, target: Backend, array: Any, name: str, like: Any = Non
 def to_framework(array: Any, name: str) -> Any:
     """An array handed over to another framework, without a copy where DLPack allows.
 
+    Args:
+        array: of any framework and shape; a variable is taken as what it holds.
+        name: the backend that takes it, as in :func:`get_backend`.
+
+    Returns:
+        An array of that framework with the same shape, element type and values.
+
     Raises:
         BackendNotFoundError: the framework is not installed, or nothing owns the array.
-        UnsupportedError: gradients or a trace would be lost.
+        UnsupportedError: gradients or a trace would be lost, or the element type, as of 64-bit
+            arrays in JAX without ``jax_enable_x64``.
     """
     target = get_backend(name)
     own, array = held(array, "array")
@@ -493,7 +519,7 @@ def to_framework(array: Any, name: str) -> Any:
             f"array: takes part in {own.name}'s gradients or tracing, which would be lost; "
             f"detach it first."
         )
-    return _moved(own, target, array, "array")
+    return _handed(own, target, array, "array")
 
 
 def convert_layout(x: Array, source: str, target: str) -> Array:

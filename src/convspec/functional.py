@@ -111,6 +111,9 @@ def conv_transpose(
     return spec(x, weight, bias, output_size=output_size, out_dtype=out_dtype, backend=backend)
 
 
+conv.__dict__["autograph_info__"] = conv_transpose.__dict__["autograph_info__"] = dispatch.OPAQUE
+
+
 def _spec_of(weight: Any, transposed: bool, given: dict[str, Any]) -> ConvSpec:
     backend, weight = dispatch.held(weight, "weight")
     shape = tuple(backend.plain(n) for n in backend.describe(weight)[0])

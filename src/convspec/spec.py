@@ -84,6 +84,7 @@ class ConvSpec:
     group_axis: str
     #: That of a spec which has no fields yet: compilers hash one before they run ``__init__``.
     _hash = 0
+    autograph_info__ = dispatch.OPAQUE
 
     def __init__(
         self,
