@@ -33,6 +33,7 @@ VIEWS = ("plain", "reversed", "permuted")
 #: Calls that have to be refused: see :mod:`convspec_conformance.refusals`.
 WRONGS = (
     "axes",
+    "missing_axis",
     "channels",
     "weight_axes",
     "weight_order",
@@ -43,8 +44,11 @@ WRONGS = (
     "empty_axis",
     "kernel_too_large",
     "padding_reach",
+    "circular_reach",
+    "overcropped",
     "output_size",
     "bool_array",
+    "lossy_out_dtype",
 )
 
 

@@ -25,7 +25,7 @@ class Refusal:
 
 def applies(case: Case) -> bool:
     """Whether the wrong call can be made of a case's spec."""
-    forward_only = case.wrong in ("padding_reach", "kernel_too_large")
+    forward_only = case.wrong in ("padding_reach", "circular_reach", "kernel_too_large")
     plain = case.output_size is None and case.out_dtype is None and 0 not in case.input_shape
     return plain and case.dtype == "float32" and not (forward_only and case.spec.transposed)
 
@@ -38,6 +38,11 @@ def call(case: Case) -> Refusal:
 
 def _axes(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     return Refusal((spec, x[..., None], w, b), LayoutError)
+
+
+def _missing_axis(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """A sample without its batch axis (or a line of a sample), which some engines batch again."""
+    return Refusal((spec, x.take(0, max(spec.layout.find("N"), 0)), w, b), LayoutError)
 
 
 def _channels(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
@@ -94,6 +99,22 @@ def _padding_reach(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     return Refusal((spec.replace(padding=padding, padding_mode="reflect"), x, w, b), ShapeError)
 
 
+def _circular_reach(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """Going round more than once."""
+    n = x.shape[spec.layout.index(spec.spatial[0])]
+    padding = ((n + 1, 0), *[(0, 0)] * (spec.rank - 1))
+    return Refusal((spec.replace(padding=padding, padding_mode="circular"), x, w, b), ShapeError)
+
+
+def _overcropped(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """Cropping all that there is on the first axis: the input's, transposed the output's."""
+    n = x.shape[spec.layout.index(spec.spatial[0])]
+    all_of_it = (n - 1) * spec.stride[0] + spec.receptive_field[0] if spec.transposed else -n
+    padding = ((all_of_it, 0), *[(0, 0)] * (spec.rank - 1))
+    cropped = spec.replace(padding=padding, output_padding=0, padding_mode="zeros")
+    return Refusal((cropped, x, w, b), ShapeError)
+
+
 def _output_size(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     """On a forward convolution; on a transposed one, far too large."""
     return Refusal((spec, x, w, b), ShapeError, {"output_size": (10_000,) * spec.rank})
@@ -103,8 +124,15 @@ def _bool_array(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     return Refusal((spec.replace(bias=False), x.astype(bool), w.astype(bool), None), DTypeError)
 
 
+def _lossy_out_dtype(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """A real result of complex arrays."""
+    given = (None if a is None else a.astype("complex64") for a in (x, w, b))
+    return Refusal((spec, *given), DTypeError, {"out_dtype": "float32"})
+
+
 WRONG: dict[str, Callable[[ConvSpec, Any, Any, Any], Refusal]] = {
     "axes": _axes,
+    "missing_axis": _missing_axis,
     "channels": _channels,
     "weight_axes": _weight_axes,
     "weight_order": _weight_order,
@@ -115,6 +143,9 @@ WRONG: dict[str, Callable[[ConvSpec, Any, Any, Any], Refusal]] = {
     "empty_axis": _empty_axis,
     "kernel_too_large": _kernel_too_large,
     "padding_reach": _padding_reach,
+    "circular_reach": _circular_reach,
+    "overcropped": _overcropped,
     "output_size": _output_size,
     "bool_array": _bool_array,
+    "lossy_out_dtype": _lossy_out_dtype,
 }

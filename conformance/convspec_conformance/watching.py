@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,13 @@ from convspec import ConvSpec, Support
 from .cases import Case
 from .fillings import Array
 from .targets import Target
+
+#: The arrays that follow the spec in each method of a target.
+ARRAYS = {
+    "run": ("x", "weight", "bias"),
+    "gradients": ("x", "weight", "bias", "the cotangent"),
+    "second_gradients": ("x", "weight", "g", "u", "v"),
+}
 
 
 class Watched:
@@ -23,24 +32,38 @@ class Watched:
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else a target says of itself, or can do."""
-        return getattr(self.target, name)
+        found = getattr(self.target, name)
+        return partial(self._watch, found, ARRAYS[name]) if name in ARRAYS else found
 
     def claims(self, case: Case) -> Support:
         return self.target.claims(case)
 
     def run(self, spec: ConvSpec, x: Array, w: Array, b: Array | None, **options: Any) -> Array:
-        given = {"x": x, "weight": w} if b is None else {"x": x, "weight": w, "bias": b}
-        before = {name: array.copy() for name, array in given.items()}
-        try:
-            y = self.target.run(spec, x, w, b, **options)
-        finally:  # a refusal changes nothing either
-            for name, array in given.items():
-                if not np.array_equal(array, before[name]):
-                    self._did(f"{name} was changed by the call")
-        for name, array in given.items():
-            if isinstance(y, np.ndarray) and y.size and np.may_share_memory(y, array):
-                self._did(f"the result lies in {name}'s memory")
+        y: Array = self._watch(self.target.run, ARRAYS["run"], spec, x, w, b, **options)
         return y
+
+    def _watch(
+        self,
+        method: Callable[..., Any],
+        names: tuple[str, ...],
+        spec: ConvSpec,
+        *arrays: Array | None,
+        **options: Any,
+    ) -> Any:
+        given = [
+            (name, a, a.copy()) for name, a in zip(names, arrays, strict=True) if a is not None
+        ]
+        try:
+            found = method(spec, *arrays, **options)
+        finally:  # a refusal changes nothing either
+            for name, array, before in given:
+                if not np.array_equal(array, before):
+                    self._did(f"{name} was changed by the call")
+        for y in found if isinstance(found, tuple) else (found,):
+            for name, array, _ in given:
+                if isinstance(y, np.ndarray) and y.size and np.may_share_memory(y, array):
+                    self._did(f"the result lies in {name}'s memory")
+        return found
 
     def _did(self, what: str) -> None:
         self.misdeed = self.misdeed or what

@@ -1,12 +1,13 @@
 """Deliberately wrong engines, by which the suite itself is tested: every one must be caught.
 
-A fault is the NumPy engine with one realistic mistake, written as a function of a
-:class:`~.engine.Call` with the decorator :func:`~.engine.fault`, in the file of its subject.
+A fault is the NumPy engine, with gradients from the oracle, and one realistic mistake. It is
+written as a function of a :class:`~.engine.Call` with the decorator :func:`~.engine.fault` (or
+:func:`~.engine.gradient_fault`), in the file of its subject.
 """
 
 # The files register their faults when they are imported.
-from . import answers, axes, memory, numbers, padding, transposed
-from .engine import FAULTS, Call, Fault, fault, right
+from . import answers, axes, corners, gradients, memory, numbers, padding, transposed
+from .engine import FAULTS, Call, Fault, fault, gradient_fault, right, right_gradients
 from .hunt import Hunt, check, run_faults, table
 
 __all__ = [
@@ -17,11 +18,15 @@ __all__ = [
     "answers",
     "axes",
     "check",
+    "corners",
     "fault",
+    "gradient_fault",
+    "gradients",
     "memory",
     "numbers",
     "padding",
     "right",
+    "right_gradients",
     "run_faults",
     "table",
     "transposed",

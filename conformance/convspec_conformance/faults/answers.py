@@ -77,11 +77,11 @@ def _zeros(call: Call) -> Array:
 
 
 def _refused(call: Call) -> str:
-    """The first line of the message with which the right engine refuses, or "" ."""
+    """The message with which the right engine refuses, or an empty text."""
     try:
         right(call)
     except ConvSpecError as error:
-        return str(error).split("\n")[0]
+        return str(error)
     return ""
 
 
@@ -106,6 +106,15 @@ def missing_axes_are_added(call: Call) -> Array:
     if call.x.ndim != len(call.spec.layout) + 1 or 1 not in call.x.shape:
         return right(call)
     return right(call.but(x=call.x.reshape(call.x.shape[:-1])))
+
+
+@fault(loud=True)
+def a_missing_batch_axis_is_added(call: Call) -> Array:
+    """A sample without its batch axis is taken for a batch of one."""
+    layout = call.spec.layout
+    if call.x.ndim != len(layout) - 1 or "N" not in layout:
+        return right(call)
+    return right(call.but(x=np.expand_dims(call.x, layout.index("N"))))
 
 
 @fault(loud=True)
@@ -162,7 +171,27 @@ def large_kernels_give_something(call: Call) -> Array:
 @fault(loud=True)
 def far_reflections_are_clamped(call: Call) -> Array:
     """A reflection beyond the input's other end stops there."""
-    return _accepting(call, "padding:", "reaches")
+    return _accepting(call, "padding:", "'reflect'")
+
+
+@fault(loud=True)
+def circles_go_round_twice(call: Call) -> Array:
+    """Circular padding may be larger than the input."""
+    return _accepting(call, "padding:", "'circular'")
+
+
+@fault(loud=True)
+def overcropping_gives_something(call: Call) -> Array:
+    """Cropping the whole output of a transposed convolution gives an empty one."""
+    return _accepting(call, "padding:", "Crop less")
+
+
+@fault(loud=True)
+def lossy_results_are_given(call: Call) -> Array:
+    """A real result of complex arrays is the real part."""
+    if call.dtype not in COMPLEX or call.out in COMPLEX:
+        return right(call)
+    return right(call.but(out_dtype=None)).real.astype(call.out)
 
 
 @fault(loud=True)

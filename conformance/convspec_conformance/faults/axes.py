@@ -155,16 +155,35 @@ def flip_of_channels_too(call: Call) -> Array:
     return right(call.but(flip_kernel=False, w=np.flip(call.w)))
 
 
+def _only_taps(call: Call, most: int) -> Array:
+    """The first taps of each axis; the others are taken for zero."""
+    w = call.w.copy()
+    for axis, letter in enumerate(call.spec.weight_layout):
+        if letter in call.spec.spatial:
+            beyond: list[Any] = [slice(None)] * w.ndim
+            beyond[axis] = slice(most, None)
+            w[tuple(beyond)] = 0
+    return right(call.but(w=w))
+
+
 @fault
 def taps_beyond_three_dropped(call: Call) -> Array:
     """An unrolled loop covers three taps of an axis and forgets the fourth."""
-    beyond = [slice(3, None) if c in call.spec.spatial else slice(0) for c in _order(call)]
-    w = call.w.copy()
-    for axis, index in enumerate(beyond):
-        everywhere: list[Any] = [slice(None)] * w.ndim
-        everywhere[axis] = index
-        w[tuple(everywhere)] = 0
-    return right(call.but(w=w))
+    return _only_taps(call, 3)
+
+
+@fault
+def taps_beyond_eight_dropped(call: Call) -> Array:
+    """A vector covers eight taps of an axis and forgets the ninth."""
+    return _only_taps(call, 8)
+
+
+@fault
+def stride_of_at_most_four(call: Call) -> Array:
+    """Strides above 4 are kept in two bits."""
+    if call.spec.transposed:
+        return right(call)
+    return _at(call, {a.letter: min(a.s, 4) for a in call.axes})
 
 
 @fault
@@ -181,10 +200,6 @@ def pointwise_ignores_padding(call: Call) -> Array:
     if call.spec.transposed or set(call.spec.kernel_size) != {1}:
         return right(call)
     return right(call.starting(lambda a: 0))
-
-
-def _order(call: Call) -> str:
-    return call.spec.weight_layout
 
 
 # ---- groups ----

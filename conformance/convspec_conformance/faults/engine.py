@@ -17,6 +17,7 @@ from convspec import ConvSpec, ConvSpecError, Support, get_backend
 from convspec.dtypes import COMPLEX, INTEGER
 from convspec.problem import Problem, resolve
 
+from .. import oracles
 from ..cases import Case
 from ..fillings import Array, as_dtype
 from ..targets import BackendTarget
@@ -186,7 +187,16 @@ def _engine() -> BackendTarget:
     return BackendTarget(get_backend("numpy"))
 
 
+def right_gradients(call: Call, g: Array) -> Gradients:
+    """The right gradients by input, weight and bias, from the oracle, each rounded once."""
+    found = oracles.gradients(call.spec, call.x, call.w, g, output_size=call.output_size)
+    dx, dw, db = (as_dtype(array, call.dtype) for array in found)
+    return dx, dw, db
+
+
+Gradients = tuple[Array, Array, Array]
 Mistake = Callable[[Call], Array]
+GradientMistake = Callable[[Call, Array], Gradients]
 Claim = Callable[[Case], Support]
 
 
@@ -200,13 +210,23 @@ class Fault:
     process.
     """
 
-    def __init__(self, mistake: Mistake, *, loud: bool, fatal: bool, claim: Claim | None) -> None:
-        self.name = mistake.__name__
-        self.source = f"{mistake.__module__}:{mistake.__name__}"
-        self.__doc__ = mistake.__doc__
+    def __init__(
+        self,
+        made: Mistake | GradientMistake,
+        *,
+        loud: bool = False,
+        fatal: bool = False,
+        claim: Claim | None = None,
+        mistake: Mistake | None = None,
+        differentiate: GradientMistake | None = None,
+    ) -> None:
+        self.name = made.__name__
+        self.source = f"{made.__module__}:{made.__name__}"
+        self.__doc__ = made.__doc__
         self.loud = loud or fatal
         self.fatal = fatal
-        self._mistake = mistake
+        self._mistake = mistake or right
+        self._differentiate = differentiate or right_gradients
         self._claim = claim
         self._memory: dict[Any, Any] = {}
 
@@ -239,8 +259,37 @@ class Fault:
             return answer
         return y if y.shape == answer.shape else answer
 
+    def gradients(
+        self,
+        spec: ConvSpec,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        g: Array,
+        *,
+        output_size: Any = None,
+        out_dtype: str | None = None,
+    ) -> tuple[Array, ...]:
+        call = Call(spec, x, w, b, output_size, out_dtype, self._memory)
+        answer = right_gradients(call, g)
+        try:
+            given = self._differentiate(call, g)
+        except ConvSpecError:
+            given = answer
+        found = [y if y.shape == z.shape else z for y, z in zip(given, answer, strict=True)]
+        return tuple(found if b is not None else found[:2])
+
+    def second_gradients(
+        self, spec: ConvSpec, x: Array, w: Array, g: Array, u: Array, v: Array, **options: Any
+    ) -> tuple[Array, ...]:
+        """Made of first ones and of forward calls: see :mod:`convspec_conformance.gradients`."""
+        by_x, by_w = self.gradients(spec, u, v, None, g, **options)[:2]
+        forward = [self.run(spec, *given, None, **options) for given in ((u, w), (x, v))]
+        return by_w, forward[0], by_x, forward[1]
+
     def claims(self, case: Case) -> Support:
-        return (self._claim or _engine().claims)(case)
+        """All that the NumPy engine does, and gradients, which are the oracle's."""
+        return (self._claim or _engine().claims)(replace(case, judge="exact"))
 
 
 #: Every fault by name, in the order of their files.
@@ -270,10 +319,22 @@ def fault(
     """
 
     def register(mistake: Mistake) -> Fault:
-        made = Fault(mistake, loud=loud, fatal=fatal, claim=claim)
-        if not made.summary or made.name in FAULTS:
-            raise ValueError(f"fault {made.name}: needs a docstring and a name of its own")
-        FAULTS[made.name] = made
-        return made
+        return _registered(Fault(mistake, loud=loud, fatal=fatal, claim=claim, mistake=mistake))
 
     return register if mistake is None else register(mistake)
+
+
+def gradient_fault(mistake: GradientMistake) -> Fault:
+    """Register a mistake that shows in gradients only: a function of a call and a cotangent.
+
+    It gives the gradients by input, weight and bias, mostly some right ones of another call. The
+    second ones are made of these.
+    """
+    return _registered(Fault(mistake, differentiate=mistake))
+
+
+def _registered(made: Fault) -> Fault:
+    if not made.summary or made.name in FAULTS:
+        raise ValueError(f"fault {made.name}: needs a docstring and a name of its own")
+    FAULTS[made.name] = made
+    return made

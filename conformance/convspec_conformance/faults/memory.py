@@ -51,6 +51,39 @@ def tail_outputs_dropped(call: Call) -> Array:
 
 
 @fault
+def last_column_dropped_when_very_wide(call: Call) -> Array:
+    """From 1024 positions of an axis on, the last one does not fit into a block and is lost."""
+    y = right(call)
+    for a in call.axes:
+        at = call.spec.output_layout.index(a.letter)
+        y = _edited(y, at, -1, 0) if y.shape[at] >= 1024 else y
+    return y
+
+
+@fault
+def channels_beyond_256_dropped(call: Call) -> Array:
+    """An accumulator is flushed after 256 input channels of a group, and the rest overwrites it."""
+    spec = call.spec
+    per_group = spec.in_channels // spec.groups
+    if per_group <= 256:
+        return right(call)
+    channel = np.arange(spec.in_channels) % per_group
+    at = spec.layout.index("C")
+    return right(call.but(x=_edited(call.x, at, channel < per_group // 256 * 256, 0)))
+
+
+@fault
+def samples_beyond_sixteen_forgotten(call: Call) -> Array:
+    """A batch is cut into blocks of 16, and what is left over is not computed."""
+    y = right(call)
+    if "N" not in call.spec.layout:
+        return y
+    at = call.spec.output_layout.index("N")
+    n = y.shape[at]
+    return _edited(y, at, slice(n // 16 * 16, None), 0) if n > 16 else y
+
+
+@fault
 def every_sample_is_the_first(call: Call) -> Array:
     """The batch stride is lost: every sample's output is the first one's."""
     y = right(call)

@@ -136,6 +136,14 @@ def integers_widened_after_wrapping(call: Call) -> Array:
 
 
 @fault
+def bytes_in_float32(call: Call) -> Array:
+    """8-bit integers are summed in float32, which loses units beyond 2**24."""
+    if call.dtype not in ("int8", "uint8") or call.out not in INTEGER:
+        return right(call)
+    return right(call.cast("float32")).astype("int64").astype(call.out)
+
+
+@fault
 def integers_in_float64(call: Call) -> Array:
     """Integers are summed in float64, which loses units beyond 2**53."""
     if call.out not in INTEGER:

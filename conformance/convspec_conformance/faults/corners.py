@@ -1,0 +1,114 @@
+"""Mistakes that are made only where two or three choices meet, each in a path of its own.
+
+In such a path the kernel is read in the wrong order; what matters is whether a case goes there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from convspec.dtypes import COMPLEX
+
+from ..fillings import Array
+from .engine import Call, fault, right
+
+
+def _astray(call: Call, *, when: bool) -> Array:
+    """The weight's elements in reversed order, where the path is taken."""
+    return right(call.but(w=np.flip(call.w)) if when else call)
+
+
+@fault
+def grouped_transposed_with_output_padding(call: Call) -> Array:
+    """A transposed convolution with groups and output padding has a path of its own, which errs."""
+    spec = call.spec
+    return _astray(call, when=spec.transposed and spec.groups > 1 and any(spec.output_padding))
+
+
+@fault
+def dilated_transposed_volumes(call: Call) -> Array:
+    """A dilated transposed convolution of three axes has a path of its own, which errs."""
+    spec = call.spec
+    return _astray(call, when=spec.transposed and spec.rank == 3 and max(spec.dilation) > 1)
+
+
+@fault
+def depthwise_in_one_dimension(call: Call) -> Array:
+    """A depthwise convolution of one axis has a path of its own, which errs."""
+    spec = call.spec
+    depthwise = 1 < spec.groups == spec.in_channels
+    return _astray(call, when=spec.rank == 1 and depthwise and not spec.transposed)
+
+
+@fault
+def strided_depthwise_with_dilation(call: Call) -> Array:
+    """A depthwise convolution with a stride and a dilation has a path of its own, which errs."""
+    spec = call.spec
+    depthwise = 1 < spec.groups == spec.in_channels and not spec.transposed
+    return _astray(call, when=depthwise and max(spec.stride) > 1 and max(spec.dilation) > 1)
+
+
+@fault
+def grouped_circular_volumes(call: Call) -> Array:
+    """Circular padding of a grouped convolution of three axes has a path of its own, which errs."""
+    spec = call.spec
+    circular = spec.padding_mode == "circular" and any(a.lo > 0 or a.hi > 0 for a in call.axes)
+    return _astray(call, when=circular and spec.rank == 3 and spec.groups > 1)
+
+
+@fault
+def unbatched_transposed_with_bias(call: Call) -> Array:
+    """A transposed convolution without a batch axis but with a bias has a path that errs."""
+    unbatched = "N" not in call.spec.layout
+    return _astray(call, when=unbatched and call.spec.transposed and call.b is not None)
+
+
+@fault
+def complex_and_grouped(call: Call) -> Array:
+    """A complex convolution with groups is put together of real ones, in the wrong order."""
+    return _astray(call, when=call.dtype in COMPLEX and call.spec.groups > 1)
+
+
+@fault
+def bfloat16_volumes(call: Call) -> Array:
+    """A bfloat16 convolution of three axes has a path of its own, which errs."""
+    return _astray(call, when=call.dtype == "bfloat16" and call.spec.rank == 3)
+
+
+@fault
+def channels_last_float64_with_groups(call: Call) -> Array:
+    """A channels-last float64 convolution with groups has a path of its own, which errs."""
+    last = call.spec.layout.replace("N", "").endswith("C")
+    return _astray(call, when=last and call.dtype == "float64" and call.spec.groups > 1)
+
+
+@fault
+def pointwise_groups_of_one_sample(call: Call) -> Array:
+    """A grouped convolution of one sample with a 1x1 kernel reads the weight the wrong way."""
+    spec = call.spec
+    pointwise = set(spec.kernel_size) == {1} and spec.groups > 1
+    return _astray(call, when=pointwise and call.problem.batch == 1)
+
+
+@fault
+def wide_integers_of_narrow_ones(call: Call) -> Array:
+    """int16 that is to be widened has a path of its own, which errs."""
+    return _astray(call, when=call.dtype == "int16" and call.out != "int16")
+
+
+@fault
+def same_with_dilation_at_a_stride(call: Call) -> Array:
+    """SAME of a dilated kernel at a stride above 1 starts one position late."""
+    if call.spec.transposed:
+        return right(call)
+    return right(
+        call.starting(lambda a: a.lo - (a.entry == "same" and a.s > 1 and a.d > 1 and a.lo > 0))
+    )
+
+
+@fault
+def kernel_as_large_as_the_input(call: Call) -> Array:
+    """A kernel that covers the input is taken for a matrix product, with its axes turned round."""
+    spec = call.spec
+    plain = not spec.transposed and not any(a.lo or a.hi for a in call.axes) and spec.rank > 1
+    return _astray(call, when=plain and all(a.e == a.n for a in call.axes))
