@@ -152,11 +152,11 @@ ShapeError: stride: must be at least 1, got 0.
 >>> new(dilation=(-2, 1))
 ShapeError: dilation[0] (axis H): must be at least 1, got -2.
 >>> new(stride=2**31)
-ShapeError: stride: must be at most 2147483647, got 2147483648.
+ShapeError: stride: must be at most 1073741824, got 2147483648.
 >>> new(padding=((0, -(2**40)), 0))
-ShapeError: padding[0] (axis H), hi: must be at least -2147483647, got -1099511627776.
+ShapeError: padding[0] (axis H), hi: must be at least -1073741824, got -1099511627776.
 >>> new(kernel_size=10**5000)
-ShapeError: kernel_size: must be at most 2147483647, got <int that cannot be shown>.
+ShapeError: kernel_size: must be at most 1073741824, got <int that cannot be shown>.
 >>> new(kernel_size=(3, 3, 3))
 ShapeError: kernel_size: (3, 3, 3) has 3 entries, but there are 2 spatial axes (HW).
   Give one entry per axis, or a scalar for all of them.
@@ -218,7 +218,7 @@ LayoutError: layout: 'n' in 'nchw' is no axis letter; use capitals A to Z.
 >>> new(output_layout="channels")
 LayoutError: output_layout: 'c' in 'channels' is no axis letter; use capitals A to Z.
 >>> new(weight_layout="channels_last")
-LayoutError: weight_layout: 'c' in 'channels_last' is no axis letter; use capitals A to Z.
+LayoutError: weight_layout: 'channels_last' is short for the data layout of a ConvSpec; write letters here.
 >>> new(layout="NCHH")
 LayoutError: layout: 'H' stands twice in 'NCHH'; name each axis once.
 >>> new(weight_layout="OIHHW")
@@ -352,8 +352,11 @@ ConvSpecError: from_dict: 'format_version' should be like '1.0', got '\u00b2'.
 ConvSpecError: from_dict: 'format_version' should be like '1.0', got '1.0junk'.
 >>> ConvSpec.from_dict({**SPEC.to_dict(), "format_version": 1.0})
 ConvSpecError: from_dict: 'format_version' should be like '1.0', got 1.0.
+>>> ConvSpec(1, 1, (3,), padding=2**30).output_shape((2**20, 1, 6))
+ShapeError: input_shape: the output would have 2251799817879552 elements, but no machine addresses \
+more than 140737488355328.
 >>> ConvSpec(1, 1, (2**20,), dilation=2**20, padding="causal")
-ShapeError: padding[0] (axis W), lo: must be at most 2147483647, got 1099510579200.
+ShapeError: padding[0] (axis W), lo: must be at most 1073741824, got 1099510579200.
 >>> ConvSpec.from_dict({**SPEC.to_dict(), "colour": "red", 3: 4})
 ConvSpecError: from_dict: unknown keys 3, colour.
 >>> ConvSpec.from_dict({**SPEC.to_dict(), "stride": {"H": 1}})
@@ -373,7 +376,7 @@ BackendNotFoundError: backend: ['torch'] is not registered; there are: {known}.
 >>> convspec.to_framework(X, None)
 BackendNotFoundError: backend: None is not registered; there are: {known}.
 >>> convspec.convert_layout(X, "NCHW", "channels_last")
-LayoutError: target: 'c' in 'channels_last' is no axis letter; use capitals A to Z.
+LayoutError: target: 'channels_last' is short for the data layout of a ConvSpec; write letters here.
 >>> convspec.convert_layout(X, "NCW", "NWC")
 LayoutError: x: has 4 axes, but source 'NCW' names 3.
   x: shape (2, 4, 5, 5)

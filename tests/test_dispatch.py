@@ -329,3 +329,42 @@ def test_mixed_frameworks() -> None:
         DTypeError, match=re.escape("weight: is an array of torch, but x is one of")
     ):
         SPEC(X, torch.from_numpy(W))
+
+
+def test_negated_and_conjugated_views_keep_their_values() -> None:
+    import torch
+
+    z = torch.complex(torch.arange(6.0), torch.arange(1.0, 7.0)).reshape(1, 1, 6)
+    spec = convspec.ConvSpec(1, 1, 1, layout="NCW")
+    for view in (z.conj().imag, z.conj()):
+        weight = torch.ones((1, 1, 1), dtype=view.dtype)
+        for name in ("numpy", "jax", "tensorflow"):
+            moved = convspec.get_backend(name).to_numpy(convspec.to_framework(view, name))
+            np.testing.assert_array_equal(moved, view.resolve_conj().resolve_neg().numpy())
+        torch.testing.assert_close(spec(view, weight, backend="numpy"), spec(view, weight))
+
+
+def test_types_that_a_framework_lacks_are_not_narrowed() -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(convspec.UnsupportedError, match="int64 does not survive the way"):
+            convspec.to_framework(np.array([2**40]), "jax")
+        assert not convspec.ConvSpec(1, 1, (3,)).supports("jax", dtype="float64")
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert convspec.to_framework(np.array([2**40]), "jax")[0] == 2**40
+    assert convspec.ConvSpec(1, 1, (3,)).supports("jax", dtype="float64")
+
+
+def test_what_a_kernel_raises_is_typed() -> None:
+    import torch
+
+    spec = convspec.ConvSpec(1, 1, 3, layout="NCW")
+    weight = torch.ones((1, 1, 3), requires_grad=True)
+    with torch.inference_mode():
+        x = torch.ones((1, 1, 6))
+    with pytest.raises(convspec.UnsupportedError, match="torch cannot compute this: ") as caught:
+        spec(x, weight)
+    assert isinstance(caught.value.__cause__, RuntimeError)

@@ -92,9 +92,11 @@ class JaxBackend(PlanBackend):
 
     def from_foreign(self, x: Any, like: Any = None) -> Any:
         array = _arrays.from_foreign(x)
-        if like is None or isinstance(like, jax.core.Tracer):
+        # Beside an array on several devices it stays uncommitted: JAX copies it to each of them.
+        if like is None or isinstance(like, jax.core.Tracer) or not like.committed:
             return array
-        return jax.device_put(array, like.sharding) if like.committed else array
+        devices = like.devices()
+        return jax.device_put(array, next(iter(devices))) if len(devices) == 1 else array
 
     def to_numpy(self, x: Any) -> Any:
         return _arrays.to_numpy(x)

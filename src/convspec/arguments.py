@@ -15,9 +15,11 @@ PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 NAMED = ("same", "same_lower")
 WORDS = ("valid", "causal", *NAMED)
 
-#: Frameworks keep channels and strides in 32 bits, and some wrap or abort beyond.
-LARGEST = 2**31 - 1
+#: Frameworks keep channels and strides in 32 bits; some wrap or abort from 2**31 - 1 on.
+LARGEST = 2**30
 LARGEST_SIZE = 2**63 - 1
+#: More elements than this no processor of today can address, at one byte each.
+LARGEST_COUNT = 2**47
 #: Characters that a message spends on one value.
 SHOWN = 60
 

@@ -88,6 +88,10 @@ def _check_letters(name: str, layout: object) -> str:
             f"{name}: expected a string of axis letters such as 'NCHW', got {shown(layout)}."
         )
     layout = "".join(layout)  # plain, where it is a NumPy string
+    if layout in FORMATS:
+        raise LayoutError(
+            f"{name}: {layout!r} is short for the data layout of a ConvSpec; write letters here."
+        )
     for letter in layout:
         if not ("A" <= letter <= "Z"):
             raise LayoutError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from . import geometry
-from .arguments import LARGEST_SIZE, check_length, entries, integer, shown
+from .arguments import LARGEST_COUNT, LARGEST_SIZE, check_length, entries, integer, shown
 from .errors import LayoutError, ShapeError, UnsupportedError
 from .geometry import Pair
 from .layouts import reorder, sized
@@ -159,6 +160,7 @@ def resolve_sizes(spec: ConvSpec, input_shape: Sizes, wanted: Sizes | None) -> P
     padding, output_padding, out, conditions = amounts
     named: dict[str, Size] = dict(zip(spec.spatial, out, strict=True))
     batch = input_shape[spec.layout.index("N")] if "N" in spec.layout else 1
+    _check_count(spec, batch, sizes, padding, out)
     named.update(N=batch, C=spec.out_channels)
     return Problem(
         transposed=spec.transposed,
@@ -187,6 +189,28 @@ def resolve_sizes(spec: ConvSpec, input_shape: Sizes, wanted: Sizes | None) -> P
 
 
 _resolve_plain = lru_cache(maxsize=4096)(resolve_sizes)
+
+
+def _check_count(
+    spec: ConvSpec, batch: Size, sizes: Sizes, padding: tuple[Pair, ...], out: Sizes
+) -> None:
+    """Neither the padded input nor the output has more elements than memory has addresses.
+
+    Frameworks wrap around or abort on such sizes.
+    """
+    padded = [n + lo + hi for n, (lo, hi) in zip(sizes, padding, strict=True)]
+    arrays = {"output": (spec.out_channels, *out)}
+    if not spec.transposed:
+        arrays["padded input"] = (spec.in_channels, *padded)
+    for name, shape in arrays.items():
+        if all(type(size) is int for size in (batch, *shape)):
+            count = max(batch, 1) * prod(shape)
+            if count > LARGEST_COUNT:
+                raise ShapeError(
+                    f"input_shape: the {name} would have {count} elements, but no machine "
+                    f"addresses more than {LARGEST_COUNT}.\n  Its spatial axes "
+                    f"({spec.spatial}) would be {shape[1:]}; pad less, or use a smaller input."
+                )
 
 
 def _check_input(spec: ConvSpec, shape: Sizes) -> None:

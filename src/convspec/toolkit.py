@@ -74,12 +74,13 @@ class PlanBackend(Backend):
 
     def supports(self, problem: Problem, env: Environment) -> Support:
         try:
-            return self._supports(problem, env)
+            return self._supports(problem, env, self.element_types)
         except TypeError:  # symbolic sizes have no hash
-            return self._supports.__wrapped__(self, problem, env)
+            return self._supports.__wrapped__(self, problem, env, self.element_types)
 
     @lru_cache(maxsize=1024)  # noqa: B019  (backends live as long as the process)
-    def _supports(self, problem: Problem, env: Environment) -> Support:
+    def _supports(self, problem: Problem, env: Environment, types: tuple[str, ...]) -> Support:
+        """``types`` is what the backend has now, which a setting may change, as JAX's x64 does."""
         try:
             lowered = self.plan(problem, env)
         except ConvSpecError as error:
