@@ -63,7 +63,7 @@ def test_settings_come_before_the_framework(monkeypatch: pytest.MonkeyPatch) -> 
 # ---- modes ----
 
 #: Every how many of the smoke cases are run: XLA compiles each one of them.
-EVERY = {"torch-channels-last": 2, "tensorflow-graph": 6, "tensorflow-xla": 17, "jax-jit": 17}
+EVERY = {"torch-channels-last": 4, "tensorflow-graph": 6, "tensorflow-xla": 17, "jax-jit": 17}
 
 
 @pytest.mark.parametrize("name", EVERY)

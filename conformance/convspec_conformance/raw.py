@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from convspec import ConvSpec, ConvSpecError, Support, UnsupportedError, convert_layout
+from convspec.dtypes import HALF
 
 from .cases import Case
 from .targets import Array
@@ -30,6 +31,8 @@ class RawTarget(ABC):
     #: own rules: raw calls are not told how many channels there should be, or whether a bias.
     refuses = frozenset({"channels", "kernel_too_large", "empty_axis"})
     typed_refusals = False
+    #: Whether the calls take a bias; else it is added to a result that is rounded already.
+    fused_bias = False
 
     convention: str
 
@@ -65,6 +68,8 @@ class RawTarget(ABC):
         out = case.out_dtype or case.dtype
         if out != case.dtype and not self.widens(case.dtype, out):
             return Support(False, "none", f"{case.dtype} does not give {out}")
+        if case.spec.bias and case.dtype in HALF and not self.fused_bias:
+            return Support(False, "none", "rounds before the bias, which is another call's")
         specs = [case.spec]
         try:
             if case.judge == "adjoint":

@@ -84,6 +84,7 @@ class Raw(RawTarget):
     """torch.nn.functional's convolutions, as documented."""
 
     convention = "torch"
+    fused_bias = True
 
     def __init__(self) -> None:
         _precise()
