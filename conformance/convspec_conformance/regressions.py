@@ -14,6 +14,23 @@ LINES = """
 exact float32 1x3x2x4x4 seed=1 | ConvSpec(2, 1, (2, 3, 3), bias=False, layout='NDCHW', weight_layout='ODIHW')
 exact float32 1x3x2x4x4 seed=2 | ConvSpec(2, 1, (2, 3, 3), bias=False, layout='NDCHW', output_layout='NDHWC', weight_layout='ODIHW')
 
+# One window by hand: stride 2, padding 1, bias; and the table from 1-D to 3-D
+exact float32 1x3x5x5 seed=70 | ConvSpec(3, 2, (3, 3), 2, 1)
+exact float32 14x1 seed=71 | ConvSpec(1, 16, (5,), layout='WC', weight_layout='WIO')
+exact float32 10x16 seed=72 | ConvSpec(16, 32, (5,), layout='WC', weight_layout='WIO')
+exact float32 14x14x3 seed=73 | ConvSpec(3, 16, (5, 5), layout='HWC', weight_layout='HWIO')
+exact float32 6x6x3 seed=74 | ConvSpec(3, 2, (3, 3), layout='HWC', weight_layout='HWIO')
+exact float32 14x14x14x1 seed=75 | ConvSpec(1, 16, (5, 5, 5), layout='DHWC', weight_layout='DHWIO')
+exact float32 10x10x10x16 seed=76 | ConvSpec(16, 32, (5, 5, 5), layout='DHWC', weight_layout='DHWIO')
+
+# Human actions (7 frames), and a spectral autoencoder: down, and up to the same shape
+exact float32 1x1x7x60x40 seed=77 | ConvSpec(1, 2, (3, 7, 7))
+exact float32 1x1x9x10x11 seed=78 | ConvSpec(1, 4, (3, 3, 3), stride=(1, 2, 2), padding=1)
+exact float32 1x4x9x5x6 seed=79 size=9x10x11 | ConvSpec(4, 1, (3, 3, 3), stride=(1, 2, 2), padding=1, transposed=True)
+
+# torch.nn.Conv3d(3, 64, 3, 2, 1), on smaller frames
+exact float32 2x3x10x14x14 seed=80 | ConvSpec(3, 64, (3, 3, 3), 2, 1)
+
 # torch.nn.Conv3d(3, 64, (2, 3, 3), (1, 2, 2), (0, 1, 1)), on smaller frames
 exact float32 2x3x4x12x12 seed=3 | ConvSpec(3, 64, (2, 3, 3), (1, 2, 2), (0, 1, 1))
 
@@ -44,6 +61,23 @@ exact float32 1x2x4x5 seed=18 | ConvSpec(2, 3, (3, 3), padding=((3, 0), (1, 4)),
 exact float32 1x2x4x5 seed=19 | ConvSpec(2, 3, (3, 3), padding=((4, 0), (5, 5)), padding_mode='circular')
 exact float32 1x2x3x4x5 seed=20 | ConvSpec(2, 3, (3, 3, 3), padding=((2, 1), (3, 0), (0, 4)), padding_mode='reflect')
 exact int8 2x5x6x6 seed=21 filling=wide | ConvSpec(5, 4, (3, 3), padding=1)
+
+# Axes of size 1 have any stride: oneDNN takes one order for another, in PyTorch and in TensorFlow
+exact float32 2x5x4x3 seed=81 | ConvSpec(3, 3, (3, 1), groups=3, layout='NHWC', weight_layout='HWIO')
+exact float32 2x1x5x4 seed=82 view=permuted | ConvSpec(1, 4, (3, 3), stride=2)
+exact float32 2x5x4x1 seed=83 | ConvSpec(1, 4, (3, 2), stride=(2, 1), layout='NHWC', output_layout='NCHW')
+exact float32 2x4x5x1 seed=84 view=permuted | ConvSpec(4, 2, (3, 1), stride=2, groups=2)
+exact float32 3x7x3x1 seed=85 | ConvSpec(1, 2, (3, 3), stride=(2, 3), layout='NHWC', weight_layout='HWIO')
+exact float32 2x2x4x1 seed=86 | ConvSpec(1, 1, (1, 3), stride=(1, 3), layout='NHWC', weight_layout='HWIO')
+exact float32 2x1x2x4 seed=87 | ConvSpec(1, 1, (1, 3), stride=(1, 3))
+
+# TensorFlow: the gradients of grouped, depthwise and dilated convolutions raise on the CPU
+gradient float32 2x5x6x4 seed=88 | ConvSpec(4, 6, (3, 3), groups=2, layout='NHWC', weight_layout='HWIO')
+gradient float32 2x7x8x3 seed=89 | ConvSpec(3, 4, (3, 2), dilation=(2, 3), layout='NHWC', weight_layout='HWIO')
+gradient float32 1x5x6x4 seed=90 | ConvSpec(4, 8, (3, 3), stride=2, padding='same', groups=4, layout='NHWC', weight_layout='HWIM')
+gradient float32 1x4x5x5x2 seed=91 | ConvSpec(2, 3, (2, 2, 2), dilation=2, layout='NDHWC', weight_layout='DHWIO')
+gradient float16 2x3x5x4 seed=92 filling=wide | ConvSpec(3, 4, (3, 3), stride=2, padding=1)
+gradient2 float32 1x4x5x6 seed=93 | ConvSpec(4, 6, (3, 3), stride=2, padding=1, groups=2, transposed=True, output_padding=1)
 
 # JAX: conv_transpose has no groups, and integer padding means something else there
 exact float32 1x4x5x6 seed=22 | ConvSpec(4, 6, (3, 3), stride=2, padding=1, groups=2, transposed=True, output_padding=1)
