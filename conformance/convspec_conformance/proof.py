@@ -9,17 +9,20 @@ backend's or a false alarm; and every fault at a few seeds. Exit status 1 if the
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import platform
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 from convspec import __version__
 from convspec.tables import progress
 
-from .faults import FAULTS, Hunt, check
+from .faults import FAULTS, check
 from .generate import suite
 from .runner import Run, run
 
@@ -33,16 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = perf_counter()
     steps = len(parsed.backend) * parsed.seeds + len(FAULTS) * parsed.fault_seeds
     runs: dict[str, list[Run]] = {name: [] for name in parsed.backend}
-    hunts: dict[str, list[Hunt]] = {name: [] for name in FAULTS}
+    hunts: dict[str, list[Found]] = {name: [] for name in FAULTS}
     with progress(steps, remaining=True) as step:
-        for name, found in runs.items():
+        for name, many in runs.items():
             for seed in range(parsed.seeds):
                 step(f"{name}, seed {seed}")
-                found.append(run(name, suite(LEVEL, seed), jobs=parsed.jobs))
-        for name, hunted in hunts.items():
-            for seed in range(parsed.fault_seeds):
+                many.append(run(name, suite(LEVEL, seed), jobs=parsed.jobs))
+        # Seed by seed, so that a process keeps the cases that it has drawn.
+        todo = [(name, seed) for seed in range(parsed.fault_seeds) for name in FAULTS]
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(parsed.jobs, mp_context=context) as pool:
+            for (name, seed), found in zip(todo, pool.map(_hunted, todo), strict=True):
                 step(f"{name}, seed {seed}")
-                hunted.append(check(name, seed, level=LEVEL))
+                hunts[name].append(found)
     minutes = (perf_counter() - began) / 60
     lines = [*_head(sys.argv[1:] if arguments is None else arguments, minutes)]
     lines += [*_alarms(runs), *_escapes(hunts)]
@@ -52,8 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(text)
     alarms = any(found.broken or found.failures for many in runs.values() for found in many)
-    escaped = any(not hunt.caught for hunted in hunts.values() for hunt in hunted)
+    escaped = any(not hunt.judge for hunted in hunts.values() for hunt in hunted)
     return int(alarms or escaped)
+
+
+class Found(NamedTuple):
+    """By which judge a fault was caught at a seed, empty if it was not, after how many cases."""
+
+    judge: str
+    cases: int
+
+
+def _hunted(fault: tuple[str, int]) -> Found:
+    """The hunt of a fault by name at a seed."""
+    hunt = check(*fault, level=LEVEL)
+    return Found("" if hunt.case is None else hunt.case.judge, hunt.cases)
 
 
 def _head(arguments: Sequence[str], minutes: float) -> list[str]:
@@ -101,9 +120,9 @@ def _alarms(runs: dict[str, list[Run]]) -> list[str]:
     return [*lines, "", *bad, *[""][: len(bad)]]
 
 
-def _escapes(hunts: dict[str, list[Hunt]]) -> list[str]:
+def _escapes(hunts: dict[str, list[Found]]) -> list[str]:
     """A row for each fault: by what it was caught, and how many cases that took."""
-    caught = [all(hunt.caught for hunt in hunted) for hunted in hunts.values()]
+    caught = [all(hunt.judge for hunt in hunted) for hunted in hunts.values()]
     seeds = len(next(iter(hunts.values()), []))
     lines = [
         f"## Faults: {sum(caught)} of {len(caught)} caught at every one of {seeds} seeds",
@@ -114,10 +133,7 @@ def _escapes(hunts: dict[str, list[Hunt]]) -> list[str]:
         f"|---|---|{'---|' * seeds}",
     ]
     for name, hunted in hunts.items():
-        cells = [
-            "**escaped**" if hunt.case is None else f"{hunt.case.judge} {hunt.cases}"
-            for hunt in hunted
-        ]
+        cells = [f"{found.judge or '**escaped**'} {found.cases}" for found in hunted]
         lines.append(f"| {' | '.join([name, FAULTS[name].summary, *cells])} |")
     return lines
 
