@@ -472,8 +472,8 @@ def _handed(own: Backend, target: Backend, array: Any, name: str, like: Any = No
     moved = _moved(own, target, array, name, like)
     if target.describe(moved)[1] != dtype:
         raise UnsupportedError(
-            f"{name}: {dtype} does not survive the way from {own.name} to {target.name}; convert "
-            f"it to a type that {target.name} has."
+            f"{name}: {dtype} does not survive the way from {own.name} to {target.name}.\n"
+            f"  Convert it to a type that {target.name} has."
         )
     return moved
 
