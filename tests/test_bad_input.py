@@ -218,7 +218,7 @@ LayoutError: layout: 'n' in 'nchw' is no axis letter; use capitals A to Z.
 >>> new(output_layout="channels")
 LayoutError: output_layout: 'c' in 'channels' is no axis letter; use capitals A to Z.
 >>> new(weight_layout="channels_last")
-LayoutError: weight_layout: 'channels_last' is short for a ConvSpec's data layout; write letters here.
+LayoutError: weight_layout: 'channels_last' is short for a spec's data layout; write letters here.
 >>> new(layout="NCHH")
 LayoutError: layout: 'H' stands twice in 'NCHH'; name each axis once.
 >>> new(weight_layout="OIHHW")
@@ -376,7 +376,7 @@ BackendNotFoundError: backend: ['torch'] is not registered; there are: {known}.
 >>> convspec.to_framework(X, None)
 BackendNotFoundError: backend: None is not registered; there are: {known}.
 >>> convspec.convert_layout(X, "NCHW", "channels_last")
-LayoutError: target: 'channels_last' is short for a ConvSpec's data layout; write letters here.
+LayoutError: target: 'channels_last' is short for a spec's data layout; write letters here.
 >>> convspec.convert_layout(X, "NCW", "NWC")
 LayoutError: x: has 4 axes, but source 'NCW' names 3.
   x: shape (2, 4, 5, 5)

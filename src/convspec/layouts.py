@@ -90,7 +90,7 @@ def _check_letters(name: str, layout: object) -> str:
     layout = "".join(layout)  # plain, where it is a NumPy string
     if layout in FORMATS:
         raise LayoutError(
-            f"{name}: {layout!r} is short for a ConvSpec's data layout; write letters here."
+            f"{name}: {layout!r} is short for a spec's data layout; write letters here."
         )
     for letter in layout:
         if not ("A" <= letter <= "Z"):
