@@ -65,15 +65,16 @@ def test_the_schema_notices(change: Callable[[Any], None]) -> None:
 def test_counts() -> None:
     torch, right, third = REPORT["targets"]
     assert torch["counts"] == {
-        "pass": 66,
+        "pass": 69,
         "fail": 3,
-        "unclaimed": 4,
+        "unclaimed": 5,
         "error": 1,
         "crash": 1,
         "hang": 1,
     }
-    assert (torch["claimed"], torch["claimable"]) == (70, 2)
+    assert (torch["claimed"], torch["claimable"]) == (73, 2)
     assert torch["claimed_share"] == round(1 - 6 / 75, 6)
+    assert torch["gradient_share"] == 3 / 4
     assert torch["worst"] == document.INFINITE
     assert right["claimed_share"] == 1
     assert right["worst"] == 1
@@ -84,21 +85,22 @@ def test_counts() -> None:
     assert halves["claimable"] == 2
     assert document.cell_text(halves) == "2 of 6"
     assert document.cell_text(right["capabilities"][groups.index("type: float16")]) == "pass"
-    assert document.cell_text(torch["capabilities"][groups.index("rank: 2")]) == "6 of 69 bad"
+    assert document.cell_text(torch["capabilities"][groups.index("rank: 2")]) == "6 of 73 bad"
 
 
 def test_every_form_leads_with_what_is_claimed() -> None:
     assert [document.headline(target) for target in REPORT["targets"]] == [
-        "torch 2.13.0 claims 92 % of the convolutions in the suite; 6 of 76 cases are bad.\n"
+        "torch 2.13.0 claims 92 % of the convolutions and 75 % of the gradients in the suite; "
+        "6 of 80 cases are bad.\n"
         "torch 2.13.0 could claim 2 more cases: it passes them.",
-        "a_rather_long_package.and_module:object 1.0 claims 100 % of the convolutions in the "
-        "suite; none of 76 cases are bad.",
+        "a_rather_long_package.and_module:object 1.0 claims 100 % of the convolutions and "
+        "100 % of the gradients in the suite; none of 80 cases are bad.",
         "third was not run to the end: backend: 'third' could not be loaded: no licence found.",
     ]
 
 
 def test_a_share_is_never_rounded_up_to_all() -> None:
-    target = {**REPORT["targets"][1], "claimed_share": 0.99996}
+    target = {**REPORT["targets"][1], "claimed_share": 0.99996, "gradient_share": None}
     assert "claims 99.9 % of" in document.headline(target)
 
 
@@ -108,10 +110,10 @@ def test_a_share_is_never_rounded_up_to_all() -> None:
 def test_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.write(REPORT)
     out = capsys.readouterr().out
-    assert out.startswith("torch 2.13.0 claims 92 % of the convolutions in the suite; 6 of 76")
+    assert out.startswith("torch 2.13.0 claims 92 % of the convolutions and 75 % of the gradients")
     assert re.search(r"^judged by +exact numbers +66  4 of 66 bad +pass$", out, re.MULTILINE), out
     assert re.search(r"^ +error bounds +9  2 of 9 bad +inf  pass +1$", out, re.MULTILINE)
-    assert re.search(r"^all +76  6 of 76 bad +inf  pass +1$", out, re.MULTILINE)
+    assert re.search(r"^all +80  6 of 80 bad +inf  pass +1$", out, re.MULTILINE)
     shrunk = (
         f"FAIL torch: {made.PLAIN[3].line}\n"
         f"  {made.WRONG.detail}\n"
@@ -148,7 +150,7 @@ def test_an_unclaimed_case_is_run_again_by_a_probe() -> None:
 def test_markdown() -> None:
     text = markdown.markdown(REPORT)
     lines = text.splitlines()
-    assert lines[2].startswith("- torch 2.13.0 claims 92 % of the convolutions in the suite;")
+    assert lines[2].startswith("- torch 2.13.0 claims 92 % of the convolutions and 75 % of")
     rows = [line for line in lines if line.startswith("| ")]
     assert rows[0].count("|") == 7
     assert {row.replace("\\|", "").count("|") for row in rows} == {7}
@@ -168,16 +170,16 @@ def test_junit() -> None:
     assert torch.attrib == {
         "name": "torch",
         "timestamp": REPORT["date"][:19],
-        "tests": "76",
+        "tests": "80",
         "failures": "5",
         "errors": "1",
-        "skipped": "4",
+        "skipped": "5",
         "time": torch.attrib["time"],
     }
     tests = torch.findall("testcase")
     assert [test.attrib["name"] for test in tests] == [case.line for case in made.CASES]
     assert len(torch.findall("testcase/failure")) == 5
-    assert len(torch.findall("testcase/skipped")) == 4
+    assert len(torch.findall("testcase/skipped")) == 5
     failure = tests[3].find("failure")
     assert failure is not None
     assert failure.attrib == {"type": "fail", "message": made.WRONG.detail}
@@ -200,7 +202,7 @@ def test_the_page_holds_the_report() -> None:
     found = re.search(r'<script id="data" type="application/json">(.*?)</script>', text, re.DOTALL)
     assert found is not None
     data = json.loads(found[1])
-    assert len(data["targets"][0]["results"]) == 76
+    assert len(data["targets"][0]["results"]) == 80
     details = [data["details"][row[3]] for row in data["targets"][0]["results"]]
     assert details == [result["detail"] for result in REPORT["targets"][0]["results"]]
     assert text.count("</script>") == 2

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from convspec import ConvSpec
 from convspec.dtypes import COMPLEX, HALF, INTEGER
 
-from .cases import Case
+from .cases import GRADIENTS, Case
+from .properties import PROPERTIES
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,10 @@ def _named(name: str) -> Capability:
     return Capability("padding", name, lambda case: name in case.spec.padding)
 
 
-def _judged(name: str, test: Callable[[str], bool]) -> Capability:
-    return Capability("judged by", name, lambda case: test(case.judge))
+def _judged(name: str, judges: Iterable[str]) -> Capability:
+    names = frozenset(judges)
+    return Capability("judged by", name, lambda case: case.judge in names)
 
-
-#: Judges that are not properties of one target's own answers.
-_OTHERS = ("exact", "bounded", "refusal")
 
 #: All capabilities, in the order of a table.
 CAPABILITIES = (
@@ -128,11 +127,12 @@ CAPABILITIES = (
     ),
     Capability("memory", "reversed axes", lambda case: case.view == "reversed"),
     Capability("memory", "permuted axes", lambda case: case.view == "permuted"),
-    _judged("exact numbers", lambda judge: judge == "exact"),
-    _judged("error bounds", lambda judge: judge == "bounded"),
-    _judged("gradients", lambda judge: judge.startswith("grad")),
-    _judged("properties", lambda judge: judge not in _OTHERS and not judge.startswith("grad")),
-    _judged("refusing bad input", lambda judge: judge == "refusal"),
+    _judged("exact numbers", ["exact"]),
+    _judged("error bounds", ["bounded"]),
+    _judged("gradients", ["gradient"]),
+    _judged("second gradients", ["gradient2"]),
+    _judged("properties", PROPERTIES),
+    _judged("refusing bad input", ["refusal"]),
 )
 
 
@@ -149,6 +149,20 @@ def labels(case: Case) -> tuple[str, ...]:
 
 
 def share(claims: Iterable[tuple[Case, bool]]) -> float:
-    """The part of the cases that are claimed; refusals are asked of everybody and not counted."""
-    counted = [claimed for case, claimed in claims if case.judge != "refusal"]
-    return sum(counted) / len(counted) if counted else 1.0
+    """The part of the convolutions that is claimed.
+
+    Refusals are asked of everybody and not counted, nor are gradients, which a backend may not
+    have at all: see :func:`gradient_share`.
+    """
+    part = _part(claims, lambda judge: judge != "refusal" and judge not in GRADIENTS)
+    return 1.0 if part is None else part
+
+
+def gradient_share(claims: Iterable[tuple[Case, bool]]) -> float | None:
+    """The part of the gradients that is claimed; None where no case asks for any."""
+    return _part(claims, GRADIENTS.__contains__)
+
+
+def _part(claims: Iterable[tuple[Case, bool]], counts: Callable[[str], bool]) -> float | None:
+    counted = [claimed for case, claimed in claims if counts(case.judge)]
+    return sum(counted) / len(counted) if counted else None

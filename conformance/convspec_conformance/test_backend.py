@@ -5,14 +5,14 @@ pytest --pyargs convspec_conformance --convspec-backend NAME
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from convspec import ConvSpecError
 
-from .cases import Case, parse
+from .cases import GRADIENTS, Case, parse
 from .generate import suite
 from .plugin import CLAIMED
 from .reports.terminal import failure_text
@@ -70,12 +70,15 @@ def convspec_worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
 
 
 def test_case(
-    convspec_case: Case, expected: bool, convspec_worker: Worker, record_property: object
+    convspec_case: Case,
+    expected: bool,
+    convspec_worker: Worker,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The backend computes the case, or does not claim it."""
     answer = convspec_worker.judge(convspec_case)
     verdict = answer.verdict
-    if convspec_case.judge != "refusal" and callable(record_property):
+    if convspec_case.judge not in ("refusal", *GRADIENTS):
         record_property(CLAIMED, answer.claimed)
     if expected:
         if verdict.bad:

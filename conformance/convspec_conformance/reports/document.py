@@ -17,7 +17,7 @@ from typing import Any
 
 from convspec import __version__
 
-from ..capabilities import CAPABILITIES, of, share
+from ..capabilities import CAPABILITIES, gradient_share, of, share
 from ..cases import Case
 from ..judges import STATUSES
 from ..runner import Result, Run
@@ -104,11 +104,14 @@ def _target(
     for result in run.results:
         for i in of(result.case):
             rows[i].append(result)
+    claims = [(result.case, result.claimed) for result in run.results]
+    gradients = gradient_share(claims)
     return {
         "name": run.target,
         "version": run.version,
         "broken": run.broken,
-        "claimed_share": round(share((r.case, r.claimed) for r in run.results), 6),
+        "claimed_share": round(share(claims), 6),
+        "gradient_share": None if gradients is None else round(gradients, 6),
         **_summary(run.results),
         "capabilities": [_summary(row) for row in rows],
         "results": [
@@ -192,6 +195,11 @@ def cell_text(summary: Mapping[str, Any]) -> str:
     return "pass" if passed == cases else f"{passed} of {cases}"
 
 
+def percent(part: float) -> str:
+    """A part of a whole, rounded down: 100 % is said of all alone."""
+    return f"{math.floor(1000 * part) / 10:g} %"
+
+
 def headline(target: Mapping[str, Any]) -> str:
     """What a target claims, which every form leads with, and how many cases are bad."""
     name = " ".join(filter(None, (target["name"], target["version"])))
@@ -199,11 +207,12 @@ def headline(target: Mapping[str, Any]) -> str:
     if target["broken"]:
         lines.append(f"{name} was not run to the end: {target['broken']}")
     if target["results"]:
-        # Rounded down: all is said of all alone.
-        share = math.floor(1000 * target["claimed_share"]) / 10
+        claimed = f"{percent(target['claimed_share'])} of the convolutions"
+        if target["gradient_share"] is not None:
+            claimed += f" and {percent(target['gradient_share'])} of the gradients"
         bad = failed(target)
         lines.append(
-            f"{name} claims {share:g} % of the convolutions in the suite; "
+            f"{name} claims {claimed} in the suite; "
             f"{bad or 'none'} of {total(target)} cases {'is' if bad == 1 else 'are'} bad."
         )
     if target["claimable"]:

@@ -22,6 +22,7 @@
     if (text) element.textContent = text;
     return element;
   }
+  const percent = (part) => `${Math.floor(1000 * part) / 10} %`; // 100 % is said of all alone
   const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
   const total = (summary) => sum(Object.values(summary.counts));
   const bad = (summary) => total(summary) - summary.counts.pass - summary.counts.unclaimed;
@@ -113,8 +114,8 @@
     return make("article", { class: `card${wrong || target.broken ? " is-bad" : ""}` },
       make("h3", {}, target.name, " ", make("span", {}, target.version)),
       ran ? make("p", { class: "share" },
-        make("strong", {}, `${Math.floor(1000 * target.claimed_share) / 10} %`),
-        make("span", {}, "of the cases claimed")) : null,
+        make("strong", {}, percent(target.claimed_share)),
+        make("span", {}, "of convolutions claimed")) : null,
       ran ? make("div", { class: "bar", "aria-hidden": "true" },
         make("i", { class: "pass", style: `flex: ${counts.pass} 0 0` }),
         wrong ? make("i", { class: "bad", style: `flex: ${wrong} 0 0` }) : null,
@@ -124,6 +125,7 @@
         fact(counts.pass, "pass", "pass"),
         fact(counts.unclaimed, "not claimed", "unclaimed"),
         fact(target.claimable, "could be claimed", "claimable"),
+        target.gradient_share == null ? null : make("li", {}, `${percent(target.gradient_share)} of gradients claimed`),
         target.worst == null ? null : make("li", {}, `worst error/bound ${ratioText(target.worst)}`)) : null,
       target.broken ? make("p", { class: "broken" }, `Not run to the end: ${target.broken}`) : null);
   }
