@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,16 @@ def test_a_fault_that_is_none_escapes(made: Callable[..., Fault]) -> None:
     assert not hunt.caught
     assert hunt.cases == 100
     assert table([hunt]) == [("harmless", "ESCAPED", "100", "")]
+
+
+def test_the_fault_in_the_documentation_is_caught(
+    made: Callable[..., Fault], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
+    _, section = text.split("## Who tests the suite")
+    (block,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    exec(block, {"__name__": "example"})
+    assert "'same'" in conformance.parse(capsys.readouterr().out.strip()).line
 
 
 def test_a_fault_has_a_docstring_and_a_name_of_its_own(made: Callable[..., Fault]) -> None:
