@@ -41,6 +41,8 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "conv": conv,
     "flip": lambda x, *, axes: f"mx.flip({x}, {tuple_text(axes)})",
     "input": lambda name, shape, dtype: f"{example_text(name, shape, 'mx')}.astype(mx.{dtype})",
+    "literal": lambda values, *, dtype: f"mx.array({values}, dtype=mx.{dtype})",
+    "multiply": lambda a, b: f"{a} * {b}",
     "pad": pad,
     "permute": lambda x, *, axes: f"{x}.transpose{tuple_text(axes)}",
     "reshape": lambda x, *, shape: f"{x}.reshape{tuple_text(shape)}",

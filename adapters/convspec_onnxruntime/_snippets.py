@@ -48,4 +48,5 @@ def example(name: str, shape: Any, dtype: str) -> str:
 SNIPPETS: dict[str, Callable[..., str]] = {
     **{op: partial(operator, op) for op in OPERATORS},
     "input": example,
+    "literal": lambda values, *, dtype: f'np.array({values}, dtype="{dtype}")',
 }

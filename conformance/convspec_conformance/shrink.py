@@ -211,7 +211,7 @@ def snippet(case: Case, target: str) -> str:
     """
     if target in dispatch.entry_points() and case.judge in ("exact", "bounded"):
         engine = get_backend(target)
-        if isinstance(engine, PlanBackend):
+        if isinstance(engine, PlanBackend) and "literal" in engine.snippets:
             return _native_snippet(case, engine)
     return "\n".join(
         [
