@@ -12,11 +12,11 @@ import pytest
 
 import convspec
 import convspec_conformance as conformance
-from convspec import ConvSpec, ConvSpecError
+from convspec import ConvSpec, ConvSpecError, LayoutError, ShapeError, UnsupportedError
 from convspec.dtypes import COMPLEX, HALF, INTEGER
 from convspec_conformance import bounds, fillings, oracles
 from convspec_conformance.cases import GRADIENTS, JUDGES, WRONGS, Case
-from convspec_conformance.generate import features
+from convspec_conformance.generate import features, wrong_call
 
 STANDARD = conformance.suite("standard", seed=0)
 
@@ -54,6 +54,53 @@ def test_every_judge_and_every_wrong_call_is_there() -> None:
         cases = conformance.suite(level)
         assert {case.judge for case in cases} == set(JUDGES)
         assert {case.wrong for case in cases} == {"", *WRONGS}
+
+
+#: Errors that DESIGN names and no backend can miss: there is no spec to give to one.
+CONSTRUCTION = [
+    (LayoutError, "ConvSpec(1, 1, 1, layout='NCh')"),
+    (LayoutError, "ConvSpec(1, 1, 1, layout='NCHH')"),
+    (LayoutError, "ConvSpec(1, 1, 1, layout='NHW')"),
+    (LayoutError, "ConvSpec(1, 1, 1, layout='NCHW', weight_layout='OIDW')"),
+    (LayoutError, "ConvSpec(1, 1, 1, layout='NCHW', output_layout='CHW')"),
+    (LayoutError, "ConvSpec(2, 2, 1, layout='NCW', weight_layout='WIM')"),
+    (LayoutError, "ConvSpec(1, 1, 1, layout='NCW', weight_layout='WIM', transposed=True)"),
+    (ShapeError, "ConvSpec(1, 1, (1, 1), layout='NCW')"),
+    (ShapeError, "ConvSpec(0, 1, 1, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, -1, 1, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, 0, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, 1, stride=0, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, 1, dilation=-1, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, True, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, float('nan'), layout='NCW')"),
+    (ShapeError, "ConvSpec(3, 4, 1, groups=2, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, 1, padding='causal', layout='NCHW')"),
+    (ShapeError, "ConvSpec(1, 1, 1, output_padding=1, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, 1, 2, output_padding=2, transposed=True, layout='NCW')"),
+    (ShapeError, "ConvSpec(1, 1, 1, 2, 'same', output_padding=1, transposed=True, layout='NCW')"),
+    (UnsupportedError, "ConvSpec(1, 1, 1, padding='causal', transposed=True, layout='NCW')"),
+    (UnsupportedError, "ConvSpec(1, 1, 1, padding_mode='reflect', transposed=True, layout='NCW')"),
+]
+
+
+@pytest.mark.parametrize(("error", "code"), CONSTRUCTION)
+def test_what_no_backend_sees_is_refused_on_construction(
+    error: type[ConvSpecError], code: str
+) -> None:
+    with pytest.raises(ConvSpecError) as caught:
+        eval(code)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("wrong", WRONGS)
+def test_a_wrong_call_is_wrong_whatever_the_spec(wrong: str) -> None:
+    """The reference engine refuses each, so that no backend is asked to refuse what is right."""
+    target = conformance.load("numpy")
+    rng = np.random.default_rng(7)
+    for _ in range(25):
+        case = wrong_call(rng, wrong)
+        verdict = conformance.judge(case, target)
+        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
 
 
 def test_every_value_and_most_pairs_of_choices_are_covered() -> None:

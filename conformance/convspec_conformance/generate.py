@@ -47,7 +47,7 @@ def suite(level: str = "standard", seed: int = 0) -> list[Case]:
     for name in PROPERTIES:
         found += [_property(rng, name) for _ in range(each)]
     for wrong in WRONGS:
-        found += [_wrong(rng, wrong) for _ in range(wrongs)]
+        found += [wrong_call(rng, wrong) for _ in range(wrongs)]
     for i in range(derived):
         found.append(_derived(rng, *DERIVED[i % len(DERIVED)]))
     return found if level == "smoke" else found + regressions()
@@ -146,7 +146,7 @@ def _property(rng: np.random.Generator, name: str) -> Case:
     return _drawn(rng, judge=name, out_dtype=None)
 
 
-def _wrong(rng: np.random.Generator, wrong: str) -> Case:
+def wrong_call(rng: np.random.Generator, wrong: str) -> Case:
     options = {"dtype": "float32", "out_dtype": None, "output_size": None}
     return _drawn(rng, judge="refusal", wrong=wrong, **options)
 
