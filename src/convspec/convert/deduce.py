@@ -1,8 +1,9 @@
 """What names and shapes tell, and what they leave open: nothing is ever guessed.
 
-A kernel whose shape and bias fit a convolution and a transposed one alike (a square one, or one
-without a bias) is left open unless its name is one that a framework gave (``conv2d_1``,
-``ConvTranspose_0``) or says it (``deconv``, ``depthwise``). Groups of transposed convolutions are
+A kernel whose shape and bias fit a convolution and a transposed one alike is left open unless its
+name is one that a framework gave (``conv2d_1``, ``ConvTranspose_0``) or says it (``deconv``,
+``depthwise``). A name with ``conv`` in it counts where the readings give different shapes, so that
+a mistake could not go unseen: a square kernel stays open. Groups of transposed convolutions are
 never deduced. The order of layers in the file counts where it is the order they were made in.
 """
 
@@ -105,11 +106,16 @@ def _kernel(
     for kind, pattern in _SAID.items():
         if re.search(pattern, name):
             return Kind(kind, HERE)
-    readings = [kind for kind in ("conv", "conv_transpose") if _fits(kind, shape, bias, source)]
-    if "depthwise" in distinct and _fits("depthwise", shape, bias, source):
-        readings.append("depthwise")
+    tried = ("conv", "conv_transpose", *distinct)
+    specs = {kind: _fits(kind, shape, bias, source) for kind in tried}
+    fitting = {kind: spec for kind, spec in specs.items() if spec is not None}
+    readings = list(fitting)
     if len(readings) == 1:
         return Kind(readings[0], HERE)
+    if "conv" in fitting and re.search(r"(?i)conv", name):
+        conv = fitting["conv"]
+        if "conv_transpose" not in fitting or conv.in_channels != conv.out_channels:
+            return Kind("conv", HERE)
     if not readings:
         return _unclear(
             module, shape, f"a bias of shape {bias} fits no convolution of this shape", "copy"
@@ -155,6 +161,8 @@ def _vector(
 ) -> Kind | Unclear:
     if {"mean", "var"} <= set(module.parts):
         return Kind("batch_norm", HERE)
+    if not shape and hint != "prelu":  # one number: no layer has that for a weight
+        return Kind("copy", HERE)
     if hint in ("prelu", "norm", "embedding"):
         return Kind(hint, HERE)
     if bias or re.search(_NORM, name):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..arguments import shown
 from .errors import ConvertError
+from .names import PARTS
 
 KERNELS = ("conv", "conv_transpose", "depthwise")
 NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "norm")
@@ -38,8 +39,9 @@ ALIASES = {
 SPEC = ("stride", "padding", "dilation", "groups", "padding_mode", "output_padding")
 OPTIONS = {
     **dict.fromkeys(KERNELS, SPEC),
-    "dense": ("flatten",),
+    "dense": ("flatten", "inputs_first"),
     "prelu": ("rank",),
+    **dict.fromkeys(NORMS, ("parts",)),
 }
 
 
@@ -69,6 +71,11 @@ class Kind:
             if nobody said; an int is the number of channels.
         rank: of a PReLU: how many spatial axes it sees; None if nobody said.
         complete: whether everything about the convolution is known, not its weight alone.
+        parts: of a Keras layer whose variables are numbered: what they are, in order.
+        inputs_first: of a dense layer: whether its matrix is (inputs, outputs), where that is not
+            the convention's habit.
+        place: of a tensor in an ONNX graph, whose name may say nothing: the path of its layer, and
+            the part that it is.
     """
 
     name: str
@@ -77,6 +84,9 @@ class Kind:
     flatten: Flatten | int | bool | None = None
     rank: int | None = None
     complete: bool = False
+    parts: tuple[str, ...] = ()
+    inputs_first: bool | None = None
+    place: tuple[str, str] = ("", "")
 
 
 class Rules:
@@ -161,8 +171,14 @@ def _kind(place: str, value: Any) -> Kind:
     if rank is not None and (type(rank) is not int or not 0 <= rank <= 8):
         raise ConvertError(f"{place} has rank {shown(rank)}; it is a number of spatial axes.")
     flatten = _flatten(place, options["flatten"]) if "flatten" in options else None
+    first = options.get("inputs_first")
+    if first is not None and not isinstance(first, bool):
+        raise ConvertError(f"{place} has inputs_first {shown(first)}; it is true or false.")
+    parts = options.get("parts", ())
+    if not isinstance(parts, (list, tuple)) or not set(parts) <= set(PARTS):
+        raise ConvertError(f"{place} has parts {shown(parts)}; parts are {', '.join(PARTS)}.")
     complete = name in KERNELS and len(arguments) > (1 if "groups" in arguments else 0)
-    return Kind(name, "rules", arguments, flatten, rank, complete)
+    return Kind(name, "rules", arguments, flatten, rank, complete, tuple(parts), first)
 
 
 def _flatten(place: str, value: Any) -> Flatten | int | bool:

@@ -68,6 +68,8 @@ FAMILIES = {
 }
 #: The counter of batches, which torch alone has.
 COUNTER = "num_batches_tracked"
+#: Leaves that the frameworks have had besides.
+OLDER = {COUNTER, "depthwise_kernel", "moving_var"}
 DOTTED = ("torch", "onnx", "mlx", "mxnet", "matconvnet")
 
 #: Collections of Flax Linen, which hold the same tree of layers each.
@@ -148,10 +150,11 @@ def split(full: str) -> tuple[tuple[str, ...], str]:
     return tuple(words[:-1]), words[-1]
 
 
-def parse(full: str) -> Name:
-    """A name taken apart."""
+def parse(full: str, convention: str) -> Name:
+    """A name taken apart; only the convention's own leaves stand for a part."""
     path, leaf = split(full)
-    part, hint = LEAVES.get(leaf, ("", ""))
+    own = {word for row in FAMILIES[convention].values() for word in row.values()}
+    part, hint = LEAVES[leaf] if leaf in own | OLDER and leaf in LEAVES else ("", "")
     return Name(full, path, leaf, part, hint)
 
 
@@ -161,7 +164,7 @@ def parse_keras(full: str, layer: str, class_: str) -> Name:
     return Name(full, path, full.rpartition("/")[2], "", "", class_)
 
 
-def modules(names: Iterable[Name], shapes: dict[str, tuple[int, ...]]) -> list[Module]:
+def modules(names: Iterable[Name]) -> list[Module]:
     """Tensors gathered by layer, in the order of the first of each."""
     found: dict[tuple[str, ...], Module] = {}
     for name in names:
@@ -171,26 +174,30 @@ def modules(names: Iterable[Name], shapes: dict[str, tuple[int, ...]]) -> list[M
             module.parts[name.part] = name
         else:
             module.others.append(name)
-    for module in found.values():
-        if module.layer:
-            _number(module, shapes)
     return list(found.values())
 
 
-def _number(module: Module, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Give the numbered variables of a Keras layer their parts, where the numbers tell."""
+def number(module: Module, parts: tuple[str, ...] = ()) -> None:
+    """Give the numbered variables of a Keras layer their parts, where the numbers tell.
+
+    Args:
+        module: the layer; those that are left open stay among its ``others``.
+        parts: what the variables are, where somebody said so.
+    """
     kind = KERAS_CLASSES.get(module.layer)
     numbered = sorted(
         (name for name in module.others if name.leaf.isdecimal()), key=lambda name: int(name.leaf)
     )
-    if kind is None or not numbered:
+    if not numbered or (kind is None and not parts):
         return
     order = KERAS_ORDER["norm" if kind == "batch_norm" else "*"]
-    if kind == "batch_norm" and len(numbered) == 2:  # neither scale nor center
+    if parts:
+        order = parts
+    elif kind == "batch_norm" and len(numbered) == 2:  # neither scale nor center
         order = ("mean", "var")
     elif kind == "batch_norm" and len(numbered) == 3:
         return  # scale or center is missing: the file does not say which
-    elif kind.endswith("norm") and kind != "rms_norm" and len(numbered) == 1:
+    elif kind is not None and kind.endswith("norm") and kind != "rms_norm" and len(numbered) == 1:
         return
     for name, part in zip(numbered, order, strict=False):
         module.parts[part] = name

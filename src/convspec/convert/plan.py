@@ -28,7 +28,7 @@ OUTPUTS_FIRST = ("torch", "onnx", "mlx", "mxnet", "tflite")
 #: Formats that number variables by class of layer instead of naming them.
 KERAS_FILES = ("keras-weights", "keras")
 #: Formats that keep names in alphabetical order, whatever order they were made in.
-SORTED = ("hdf5", "safetensors", "safetensors (sharded)", "tensorflow", "orbax", *KERAS_FILES)
+SORTED = ("hdf5", "safetensors", "safetensors-sharded", "tensorflow", "orbax", *KERAS_FILES)
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Plan:
         skipped: what the file holds beside tensors, and why it is left out.
         unused: rules that matched nothing.
         notes: what the user should know.
+        total: how many tensors the source has.
     """
 
     source: str
@@ -90,6 +91,7 @@ class Plan:
     skipped: dict[str, str] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    total: int = 0
 
     @property
     def written(self) -> list[Action]:
@@ -106,8 +108,7 @@ class Plan:
         lines = [f"  {item.name} {item.shape}: {item.reason}" for item in self.unclear]
         rules = [f"  {item.line}" for item in self.unclear]
         raise ConvertError(
-            f"{len(self.unclear)} of {len(self.actions) + len(self.unclear)} tensors can be read "
-            f"in more than one way:\n"
+            f"{len(self.unclear)} of {self.total} tensors can be read in more than one way:\n"
             + "\n".join(lines)
             + "\nSay what they are in a rules file (--rules FILE), or hand over a model (--model):"
             + "\n  [kinds]\n"
@@ -212,17 +213,33 @@ class _Planner:
         self.alphabetical = source_format in SORTED and order == sorted(order)
         if self.alphabetical:
             order.sort(key=_natural)
-        parsed = [
-            names.parse_keras(name, *layers[name]) if name in layers else names.parse(name)
-            for name in order
-        ]
-        self.modules = names.modules(parsed, self.shapes)
+        if any(kind.place[1] for kind, _ in known.model.values()):  # a graph: the order it runs in
+            places = {name: i for i, name in enumerate(known.model)}
+            order.sort(key=lambda name: places.get(name, len(places)))
+            self.alphabetical = False
+        parsed = [self._parsed(name, layers) for name in order]
+        self.modules = names.modules(parsed)
+        for module in self.modules:
+            if module.layer:
+                told = known.find(module)
+                names.number(module, told[0].parts if told else ())
         self._promote()
-        self.result = Plan(source, target)
+        self.result = Plan(source, target, total=len(entries))
         self.same = same_orders(source, target)
         self.found: dict[tuple[str, ...], tuple[Kind, ConvSpec | None]] = {}
         self.open: set[tuple[str, ...]] = set()
+        self.kernels: set[tuple[str, ...]] = set()
         self.numbers: dict[str, int] = {}
+
+    def _parsed(self, name: str, layers: Mapping[str, tuple[str, str]]) -> Name:
+        if name in layers:
+            return names.parse_keras(name, *layers[name])
+        parsed = names.parse(name, self.source)
+        if not parsed.part and name in self.known.model:
+            layer, part = self.known.model[name][0].place
+            if part:
+                return replace(parsed, path=tuple(layer.split(".")), part=part, hint="")
+        return parsed
 
     def plan(self) -> Plan:
         for module in self.modules:
@@ -270,6 +287,8 @@ class _Planner:
             if isinstance(kind, Unclear):
                 if not (self.same and not self.keras):
                     self.result.unclear.append(kind)
+                    if len(kind.shape) > 2:
+                        self.kernels.add(module.path)
                     return
                 kind = Kind("copy", HERE)
             found = kind, None
@@ -305,12 +324,12 @@ class _Planner:
         Raises nothing; what is uncertain is recorded as unclear.
         """
         inputs = self._inputs(module)
-        convolutions = [m for m in self.modules if self._is(m, *KERNELS)]
+        convolutions = [m for m in self.modules if self._is(m, *KERNELS) or m.path in self.kernels]
         if channels_last(self.source) == channels_last(self.target) or not convolutions:
             return kind
         at = self.modules.index(module)
         before = [self._outputs(m) for m in self.modules[:at] if self._is(m, "dense")]
-        last = self._spec(convolutions[-1])
+        last = self._last(convolutions[-1])
         if inputs in before or (last is not None and last.out_channels == inputs):
             return replace(kind, flatten=False)
         channels = last.out_channels if last is not None else 0
@@ -329,6 +348,12 @@ class _Planner:
             )
         )
         return kind
+
+    def _last(self, module: Module) -> ConvSpec | None:
+        """A convolution; of one that is open, the forward reading, good for a proposal alone."""
+        if module.path in self.found:
+            return self._spec(module)
+        return weight_spec(self.shapes[module.main.full], self.source)
 
     def _with_rank(self, module: Module, kind: Kind) -> Kind:
         """How many spatial axes a PReLU sees; matters to Keras alone, whose slopes have them."""
@@ -364,13 +389,19 @@ class _Planner:
     def _is(self, module: Module, *kinds: str) -> bool:
         return module.path in self.found and self.found[module.path][0].name in kinds
 
+    def _outputs_first(self, kind: Kind) -> bool:
+        """Whether a dense layer's matrix in the source is (outputs, inputs)."""
+        if kind.inputs_first is not None:
+            return not kind.inputs_first
+        return self.source in OUTPUTS_FIRST
+
     def _inputs(self, module: Module) -> int:
         shape = self.shapes[module.main.full]
-        return shape[1] if self.source in OUTPUTS_FIRST else shape[0]
+        return shape[-1] if self._outputs_first(self.found[module.path][0]) else shape[0]
 
     def _outputs(self, module: Module) -> int:
         shape = self.shapes[module.main.full]
-        return shape[0] if self.source in OUTPUTS_FIRST else shape[1]
+        return shape[0] if self._outputs_first(self.found[module.path][0]) else shape[-1]
 
     # ---- what is done ----
 
@@ -436,6 +467,17 @@ class _Planner:
         if told is not None and told[0].name == "copy":
             return told[0]
         shape = self.shapes[name.full]
+        if name.layer:
+            self.result.unclear.append(
+                Unclear(
+                    name.full,
+                    shape,
+                    f"variable {name.leaf} of a Keras {name.layer}",
+                    f'"{name.full}" = "copy"  # or {{ kind = "batch_norm", parts = ["bias", "mean",'
+                    f' "var"] }}',
+                )
+            )
+            return None
         if len(shape) < 2 or self.same:
             return Kind("copy", HERE)
         self.result.unclear.append(
@@ -507,7 +549,7 @@ class _Planner:
             raise ConvertError(
                 f"{name}: {kind.origin} say it is a matrix, but its shape is {shape}."
             )
-        first, then = self.source in OUTPUTS_FIRST, self.target in OUTPUTS_FIRST
+        first, then = self._outputs_first(kind), self.target in OUTPUTS_FIRST
         steps: list[Step] = []
         flatten = kind.flatten
         if flatten is not None and flatten is not False:
@@ -539,13 +581,13 @@ class _Planner:
     def _slopes(self, name: str, shape: tuple[int, ...], kind: Kind) -> list[Step]:
         keras = names.FAMILIES["keras"]
         before, after = (names.FAMILIES[c] is keras for c in (self.source, self.target))
-        if before == after:
+        if before == after and (before or len(shape) < 2 or self.same):
             return []
         if after:
             wanted = (*((1,) * (kind.rank or 0)), prod(shape))
         else:
             wanted = (prod(shape),)
-            if prod(shape[:-1]) != 1:
+            if max(shape, default=1) != prod(shape):
                 raise ConvertError(
                     f"{name}: has slopes of its own for each position, shape {shape}, which "
                     f"{self.target} has not."

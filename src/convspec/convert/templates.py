@@ -22,7 +22,9 @@ def fitted(plan: Plan, like: Path) -> Plan:
     """
     with open_file(like) as reader:
         layers = _layers(reader)
+        names = {name: layer for name, (layer, _) in reader.layers.items()}
         actions = [_renamed(action, layers) for action in plan.actions]
+        actions = [replace(a, layer=names.get(a.target, a.layer)) for a in actions]
         given = {action.target: action for action in actions if action.target}
         if len(given) != sum(bool(action.target) for action in actions):
             raise ConvertError(f"{like}: two tensors would go to the same place there.")

@@ -35,7 +35,7 @@ LARGEST_CHUNK = 2**30
 
 
 class MsgpackReader(Reader):
-    format = "flax msgpack"
+    format = "msgpack"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -139,7 +139,7 @@ class SafetensorsReader(Reader):
 class ShardedReader(Reader):
     """The index of several safetensors files beside it."""
 
-    format = "safetensors (sharded)"
+    format = "safetensors-sharded"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

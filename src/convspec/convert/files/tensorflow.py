@@ -45,6 +45,8 @@ class TensorFlowReader(Reader):
         self._keys: dict[str, str] = {}
         for key in sorted(shapes):
             name = key.removesuffix(VALUE)
+            if name != key:  # attributes of objects, in TensorFlow's escaping
+                name = name.replace(".S", "/").replace("..", ".")
             if name in BESIDE or ".OPTIMIZER_SLOT" in key or name.startswith("optimizer/"):
                 self.skipped[name] = "bookkeeping of training"
             elif types[key].name == "string":
