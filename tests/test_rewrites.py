@@ -7,6 +7,7 @@ import pytest
 
 import convspec
 from convspec import Problem
+from convspec.algorithms import ALGORITHMS
 from convspec.plan import Call
 from convspec.rewrites import RULES
 from convspec_numpy import NumpyBackend
@@ -28,6 +29,9 @@ class Limited(NumpyBackend):
             "dilation": any(d > 1 for d in call.dilation),
             "stride": any(s > 1 for s in call.stride) and not call.transposed,
             "rank": call.rank > 1,
+            "stack": call.rank > 1 and call.groups == 1,
+            "taps": call.groups == call.in_channels,
+            "phases": call.transposed,
         }
         lack = next((name for name in self.missing if has[name]), "")
         if any(step > 1 for step in call.input_dilation):  # NumPy's kernel never has it
@@ -49,6 +53,12 @@ WAYS = [
     ("transposed",),
     ("transposed", "stride"),
     ("rank", "groups"),
+    ("stack",),
+    ("stack", "rank"),
+    ("taps",),
+    ("taps", "rank"),
+    ("phases",),
+    ("phases", "batch", "taps", "stack", "rank"),
     ("groups", "rank", "dilation"),
     ("batch", "transposed", "groups", "dilation", "stride", "rank"),
 ]
@@ -72,7 +82,7 @@ def test_rewritten_equals_the_reference(missing: tuple[str, ...]) -> None:
 
 def test_every_rule_is_covered() -> None:
     reached = {name for way in WAYS for name in way} | {"bias", "padding", "input_dilation"}
-    assert reached == set(RULES)
+    assert reached == set(RULES) | set(ALGORITHMS)
 
 
 def test_kernel_calls_that_a_rewriting_costs() -> None:

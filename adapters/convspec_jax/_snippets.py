@@ -43,6 +43,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "flip": lambda x, *, axes: f"jnp.flip({x}, {tuple_text(axes)})",
     "input": lambda name, shape, dtype: f"{example_text(name, shape, 'jnp')}.astype(jnp.{dtype})",
     "literal": lambda values, *, dtype: f"jnp.array({values}, dtype=jnp.{dtype})",
+    "multiply": lambda a, b: f"{a} * {b}",
     "pad": pad,
     "permute": lambda x, *, axes: f"{x}.transpose{tuple_text(axes)}",
     "reshape": lambda x, *, shape: f"{x}.reshape{tuple_text(shape)}",

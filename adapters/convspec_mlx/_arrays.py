@@ -53,6 +53,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "cast": lambda x, *, dtype: x.astype(TYPES[dtype]),
     "concat": lambda *parts, axis: mx.concatenate(list(parts), axis),
     "flip": lambda x, *, axes: mx.flip(x, axes),
+    "multiply": lambda a, b: a * b,
     "pad": lambda x, *, pairs, mode: mx.pad(x, list(pairs), mode=MODES[mode]),
     "permute": lambda x, *, axes: x.transpose(axes),
     "reshape": lambda x, *, shape: x.reshape(shape),

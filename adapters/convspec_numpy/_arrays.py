@@ -26,6 +26,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "cast": cast,
     "concat": lambda *parts, axis: np.concatenate(parts, axis),
     "flip": lambda x, *, axes: np.flip(x, axes),
+    "multiply": lambda a, b: a * b,
     "pad": pad,
     "permute": lambda x, *, axes: x.transpose(axes),
     "reshape": lambda x, *, shape: x.reshape(shape),

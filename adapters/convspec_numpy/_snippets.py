@@ -91,6 +91,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "flip": lambda x, *, axes: f"np.flip({x}, {tuple_text(axes)})",
     "input": array,
     "literal": lambda values, *, dtype: f'np.array({values}, dtype="{dtype}")',
+    "multiply": lambda a, b: f"{a} * {b}",
     "pad": pad,
     "permute": lambda x, *, axes: f"{x}.transpose{tuple_text(axes)}",
     "reshape": lambda x, *, shape: f"{x}.reshape{tuple_text(shape)}",

@@ -76,6 +76,7 @@ OPERATORS: dict[str, Callable[..., Operator]] = {
     "concat": lambda *, axis: Operator("Concat", (), {"axis": axis}),
     "conv": conv,
     "flip": flip,
+    "multiply": lambda: Operator("Mul"),
     "pad": pad,
     "permute": lambda *, axes: Operator("Transpose", (), {"perm": axes}),
     "reshape": lambda *, shape: Operator("Reshape", (tuple(shape),), {"allowzero": 1}),

@@ -112,6 +112,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "cast": cast,
     "concat": lambda *parts, axis: tf.concat(parts, axis),
     "flip": lambda x, *, axes: tf.reverse(x, axes),
+    "multiply": lambda a, b: a * b,
     "pad": lambda x, *, pairs, mode: tf.pad(x, pairs),
     "permute": lambda x, *, axes: tf.transpose(x, axes),
     "reshape": lambda x, *, shape: tf.reshape(x, shape),

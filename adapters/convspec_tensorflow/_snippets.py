@@ -39,6 +39,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "flip": lambda x, *, axes: f"tf.reverse({x}, {list_text(axes)})",
     "input": lambda name, shape, dtype: f"tf.cast({example_text(name, shape, 'np')}, tf.{dtype})",
     "literal": lambda values, *, dtype: f"tf.constant({values}, dtype=tf.{dtype})",
+    "multiply": lambda a, b: f"{a} * {b}",
     "pad": lambda x, *, pairs, mode: f"tf.pad({x}, {list_text(pairs)})",
     "permute": lambda x, *, axes: f"tf.transpose({x}, {list_text(axes)})",
     "reshape": lambda x, *, shape: f"tf.reshape({x}, {list_text(shape)})",

@@ -44,6 +44,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "flip": lambda x, *, axes: f"{x}.flip({tuple_text(axes)})",
     "input": lambda name, shape, dtype: f"{example_text(name, shape, 'torch')}.to(torch.{dtype})",
     "literal": lambda values, *, dtype: f"torch.tensor({values}, dtype=torch.{dtype})",
+    "multiply": lambda a, b: f"{a} * {b}",
     "pad": pad,
     "permute": lambda x, *, axes: f"{x}.permute{tuple_text(axes)}",
     "reshape": lambda x, *, shape: f"{x}.reshape{tuple_text(shape)}",

@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from . import dtypes, plan
+from .algorithms import ALGORITHMS
 from .backend import Environment
 from .errors import DTypeError
 from .geometry import extent, same_padding
 from .layouts import permutation
 from .plan import Call, Node
 from .problem import Problem
-from .rewrites import RULES, rearranged
+from .rewrites import RULES, Rule, rearranged
 from .symbols import known, largest
 from .weights import WeightOrder
+
+#: What an adapter may name as lacking.
+EVERY_RULE: dict[str, Rule] = {**RULES, **ALGORITHMS}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Framework(Protocol):
 
     def lacks(self, call: Call) -> str:
         """The first thing the kernel lacks for this call, a key of
-        :data:`convspec.rewrites.RULES`, or ``""``.
+        :data:`convspec.rewrites.RULES`, or of :data:`convspec.algorithms.ALGORITHMS` where it is
+        slow, or ``""``.
 
         Raises:
             UnsupportedError: no rewriting would help.
@@ -163,7 +168,7 @@ class Lowering:
         lack = self.framework.lacks(call)
         if not lack:
             return plan.conv(call, x, w, b)
-        return RULES[lack](self, call, x, w, b)
+        return EVERY_RULE[lack](self, call, x, w, b)
 
     # ---- padding modes ----
 

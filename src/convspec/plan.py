@@ -20,6 +20,7 @@ OPERATIONS = (
     "concat",
     "conv",
     "flip",
+    "multiply",
     "pad",
     "permute",
     "reshape",
@@ -258,6 +259,12 @@ def concat(parts: Sequence[Node], axis: int) -> Node:
 def add(a: Node, b: Node) -> Node:
     """The sum; ``b`` has the shape of ``a``, or ones."""
     return Node("add", (a, b), {}, a.shape, a.dtype)
+
+
+def multiply(a: Node, b: Node) -> Node:
+    """The product; axes of size 1 are stretched."""
+    shape = tuple(m if n == 1 else n for n, m in zip(a.shape, b.shape, strict=True))
+    return Node("multiply", (a, b), {}, shape, a.dtype)
 
 
 def conv(call: Call, x: Node, w: Node, b: Node | None) -> Node:

@@ -163,7 +163,8 @@ def code(
         words = engine.snippets[line.node.op]
         expression = words(*(names[i] for i in line.args), **line.node.params)
         live -= set(line.done)
-        stem = "y" if line is steps[-1] or line.node.op in ("conv", "add") else names[line.args[0]]
+        result = line is steps[-1] or line.node.op in ("conv", "multiply", "add")
+        stem = "y" if result else names[line.args[0]]
         names.append(_free_name(stem.rstrip("0123456789"), {names[i] for i in live}))
         live.add(line.target)
         source.append(f"{names[-1]} = {expression}")

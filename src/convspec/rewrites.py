@@ -17,7 +17,7 @@ from .symbols import largest
 from .weights import WeightOrder, rearrange
 
 if TYPE_CHECKING:
-    from .lowering import Lowering
+    from .lowering import Lowering, Orders
 
 
 def bias(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
@@ -126,11 +126,7 @@ def stride(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
 
 def transposed(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """The forward convolution of the zero-stuffed input with the reversed kernel."""
-    orders = work.framework.orders(work.problem, work.device, transposed=False)
-    x = plan.permute(x, permutation(call.x_layout, orders.x))
-    source = WeightOrder(call.w_layout, call.group_axis, flip=True)
-    target = WeightOrder(orders.weight, orders.group_axis, flip=False)
-    w = rearranged(w, source, target, call.groups)
+    orders, x, w = forward_arrays(work, call, x, w)
     padding = []
     for (lo, hi), extra, e in zip(call.padding, call.output_padding, call.extents, strict=True):
         padding.append((e - 1 - lo, e - 1 - hi + extra))
@@ -151,6 +147,15 @@ def transposed(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> 
     return plan.permute(y, permutation(orders.y, call.y_layout))
 
 
+def forward_arrays(work: Lowering, call: Call, x: Node, w: Node) -> tuple[Orders, Node, Node]:
+    """The arrays of a transposed call as a forward kernel likes them, the weight reversed."""
+    orders = work.framework.orders(work.problem, work.device, transposed=False)
+    x = plan.permute(x, permutation(call.x_layout, orders.x))
+    source = WeightOrder(call.w_layout, call.group_axis, flip=True)
+    target = WeightOrder(orders.weight, orders.group_axis, flip=False)
+    return orders, x, rearranged(w, source, target, call.groups)
+
+
 def input_dilation(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """Put the zeros between the input's elements."""
     for letter, s in zip(call.spatial, call.input_dilation, strict=True):
@@ -167,10 +172,31 @@ def rank(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
         return transposed(work, call, x, w, b)
     if call.bias:
         return bias(work, call, x, w, b)
-    if call.padded or any(step != 1 for step in call.input_dilation):
-        return padding(work, call, x, w, b)
-    letter, taps, count = call.spatial[0], call.kernel_size[0], call.output_size[0]
+    if any(step != 1 for step in call.input_dilation):
+        return input_dilation(work, call, x, w, b)
+    letter, taps = call.spatial[0], call.kernel_size[0]
     work.notes.append(f"rank: one kernel call for each of the {taps} taps of axis {letter}")
+    inner, parts, unfolded = along_first(call, x)
+    at = call.w_layout.index(letter)
+    total: Node | None = None
+    for tap, xs in enumerate(parts):
+        ws = plan.slice_axis(w, at, tap, 1)
+        ws = plan.reshape(ws, (*w.shape[:at], *w.shape[at + 1 :]))
+        y = work.conv(inner, xs, ws, None)
+        total = y if total is None else plan.add(total, y)
+    assert total is not None
+    return unfolded(total)
+
+
+def along_first(call: Call, x: Node) -> tuple[Call, list[Node], Callable[[Node], Node]]:
+    """A forward call by the taps of its first spatial axis.
+
+    Returns:
+        The call of one rank less on a batch of batch * count samples, count the output positions
+        of that axis; what each tap reads, as such a batch; and what turns the result of such a
+        call, on whatever channels, into the result of this one.
+    """
+    letter, count = call.spatial[0], call.output_size[0]
     rest_x, rest_w, rest_y = (
         text.replace(letter, "") for text in (call.x_layout, call.w_layout, call.y_layout)
     )
@@ -183,20 +209,21 @@ def rank(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
         batch=call.batch * count,
         **{name: getattr(call, name)[1:] for name in plan.PER_AXIS},
     )
-    # One batch of batch * count samples: N first, the tapped axis behind it.
+    lo, hi = call.padding[0]
+    axis = call.x_layout.index(letter)
+    x = plan.window(x, {axis: (lo, hi)}, {axis: call.input_size[0] + lo + hi})
+    # N first, the axis of the taps behind it.
     x = plan.permute(x, permutation(call.x_layout, f"N{letter}{inner_x[1:]}"))
-    at = call.w_layout.index(letter)
-    w_shape = (*w.shape[:at], *w.shape[at + 1 :])
-    total: Node | None = None
-    for tap in range(taps):
+    parts = []
+    for tap in range(call.kernel_size[0]):
         xs = plan.slice_axis(x, 1, tap * call.dilation[0], count, call.stride[0])
-        xs = plan.reshape(xs, (inner.batch, *xs.shape[2:]))
-        ws = plan.reshape(plan.slice_axis(w, at, tap, 1), w_shape)
-        y = work.conv(inner, xs, ws, None)
-        total = y if total is None else plan.add(total, y)
-    assert total is not None
-    y = plan.reshape(total, (call.batch, count, *total.shape[1:]))
-    return plan.permute(y, permutation(f"N{letter}{inner_y[1:]}", call.y_layout))
+        parts.append(plan.reshape(xs, (inner.batch, *xs.shape[2:])))
+
+    def unfolded(y: Node) -> Node:
+        y = plan.reshape(y, (call.batch, count, *y.shape[1:]))
+        return plan.permute(y, permutation(f"N{letter}{inner_y[1:]}", call.y_layout))
+
+    return inner, parts, unfolded
 
 
 Rule = Callable[["Lowering", Call, Node, Node, "Node | None"], Node]

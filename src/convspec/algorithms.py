@@ -1,0 +1,226 @@
+"""Other ways to the same sum, for kernels that have a problem but are slow at it.
+
+They are rules like those of :mod:`convspec.rewrites`, as exact, and asked for in the same way: an
+adapter names one as what its kernel lacks. When to ask is the adapter's to measure.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+from math import gcd, prod
+from typing import TYPE_CHECKING
+
+from . import plan
+from .geometry import Pair, extent
+from .layouts import permutation
+from .plan import Call, Node
+from .rewrites import Rule, along_first, bias, forward_arrays, input_dilation, padding, transposed
+
+if TYPE_CHECKING:
+    from .lowering import Lowering
+
+
+def stack(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """The taps of the first spatial axis stacked into the channels: one call of one rank less.
+
+    groups == 1. The input is copied once for each tap.
+    """
+    if call.transposed:
+        return transposed(work, call, x, w, b)
+    if any(step != 1 for step in call.input_dilation):
+        return input_dilation(work, call, x, w, b)
+    letter, taps = call.spatial[0], call.kernel_size[0]
+    work.notes.append(f"stack: the {taps} taps of axis {letter} as channels of one kernel call")
+    inner, parts, unfolded = along_first(call, x)
+    x = plan.concat(parts, inner.x_layout.index("C"))
+    before_i = inner.w_layout.replace("I", f"{letter}I")
+    w = plan.permute(w, permutation(call.w_layout, before_i))
+    at = before_i.index(letter)
+    channels = taps * call.in_channels
+    w = plan.reshape(w, (*w.shape[:at], channels, *w.shape[at + 2 :]))
+    return unfolded(work.conv(replace(inner, in_channels=channels), x, w, b))
+
+
+def taps(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """Without a kernel: the sum, over all taps and channels of a group, of elementwise products.
+
+    Depthwise that is one product for each tap.
+    """
+    if call.transposed:
+        return transposed(work, call, x, w, b)
+    if call.bias:
+        return bias(work, call, x, w, b)
+    if call.padded or any(step != 1 for step in call.input_dilation):
+        return padding(work, call, x, w, b)
+    g, per_group = call.groups, call.in_channels // call.groups
+    count = prod(call.kernel_size) * per_group
+    work.notes.append(f"taps: no kernel call; the sum of {count} elementwise products")
+    # x as (..., g, I, ...), and of the weight each (g, O/g) in the same place.
+    c = call.x_layout.index("C")
+    x = plan.reshape(x, (*x.shape[:c], g, per_group, *x.shape[c + 1 :]))
+    axes = [call.x_layout.index(letter) for letter in call.spatial]
+    axes = [axis + (axis > c) for axis in axes]
+    w = plan.permute(w, permutation(call.w_layout, f"{call.spatial}IO"))
+    w_shape = [1] * len(x.shape)
+    w_shape[c : c + 2] = [g, call.out_channels // g]
+    total: Node | None = None
+    for *tap, channel in product(*map(range, call.kernel_size), range(per_group)):
+        xs, ws = plan.slice_axis(x, c + 1, channel, 1), w
+        for i, axis in enumerate(axes):
+            start = tap[i] * call.dilation[i]
+            xs = plan.slice_axis(xs, axis, start, call.output_size[i], call.stride[i])
+            ws = plan.slice_axis(ws, i, tap[i], 1)
+        ws = plan.slice_axis(ws, call.rank, channel, 1)
+        term = plan.multiply(xs, plan.reshape(ws, w_shape))
+        total = term if total is None else plan.add(total, term)
+    assert total is not None
+    y = plan.reshape(total, (*total.shape[:c], call.out_channels, *total.shape[c + 2 :]))
+    return plan.permute(y, permutation(call.x_layout, call.y_layout))
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """The output positions c, c+s, c+2s, ... of one axis: a dense convolution with some taps.
+
+    Attributes:
+        first, count, step: its taps, counted in the reversed kernel.
+        dilation, padding: of the dense convolution.
+    """
+
+    first: int
+    count: int
+    step: int
+    dilation: int
+    padding: Pair
+
+
+def phases(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """A transposed convolution without zeros between the input's elements.
+
+    For each residue modulo the stride, the outputs there are a dense convolution of the input with
+    the taps that reach them; the results are interleaved. Residues whose taps read the same inputs
+    are computed by one call, end to end along the channels: where the kernel is as large as the
+    stride, that is all of them, and the call is a matrix product.
+
+    The sizes are plain numbers.
+    """
+    if call.bias:  # positions that no tap reaches hold the bias too
+        return bias(work, call, x, w, b)
+    orders, x, w = forward_arrays(work, call, x, w)
+    each = tuple(-(-size // s) for size, s in zip(call.output_size, call.stride, strict=True))
+    by_axis = [_phases_of(call, i, each[i]) for i in range(call.rank)]
+    everything = list(product(*by_axis))
+    # Those that differ in nothing but which taps they have.
+    alike: dict[tuple[tuple[int, Pair], ...], list[tuple[_Phase, ...]]] = defaultdict(list)
+    for combined in dict.fromkeys(everything):
+        if all(phase.count for phase in combined):
+            alike[tuple((phase.count, phase.padding) for phase in combined)].append(combined)
+    work.notes.append(
+        f"phases: {len(alike)} kernel calls for the {len(everything)} residues of the stride"
+    )
+    dense = replace(
+        call,
+        transposed=False,
+        stride=(1,) * call.rank,
+        output_size=each,
+        output_padding=(0,) * call.rank,
+        same=False,
+        x_layout=orders.x,
+        w_layout=orders.weight,
+        y_layout=orders.y,
+        group_axis=orders.group_axis,
+    )
+    found: dict[tuple[_Phase, ...], Node] = {}
+    for members in alike.values():
+        part = replace(
+            dense,
+            kernel_size=tuple(phase.count for phase in members[0]),
+            dilation=tuple(phase.dilation for phase in members[0]),
+            padding=tuple(phase.padding for phase in members[0]),
+            out_channels=call.out_channels * len(members),
+        )
+        kernels = [_taps_of(w, orders.weight, call.spatial, member) for member in members]
+        wide = call.groups if orders.group_axis == "O" else 1
+        ws = _joined(kernels, orders.weight.index("O"), wide)
+        y = work.conv(part.ordered(call.spatial), x, ws, None)
+        found.update(
+            zip(members, _parted(y, orders.y.index("C"), call.groups, len(members)), strict=True)
+        )
+    some = next(iter(found.values()))
+    nothing = plan.pad_axis(plan.slice_axis(some, 0, 0, 0), 0, (0, 1))
+    y = plan.concat([found.get(combined, nothing) for combined in everything], 0)
+    return plan.permute(_interleaved(call, y, orders.y, each), permutation(orders.y, call.y_layout))
+
+
+def _phases_of(call: Call, axis: int, size: int) -> list[_Phase]:
+    """The phases of one axis, ``size`` positions each.
+
+    Output p gets x[i] * w[t] where p + lo = i*s + t*d. With p = m*s + c that is i = m - a for
+    a = (t*d - c - lo) / s, where the division is exact.
+    """
+    n, k, s, d = (
+        getattr(call, name)[axis] for name in ("input_size", "kernel_size", "stride", "dilation")
+    )
+    lo = call.padding[axis][0]
+    step = s // gcd(s, d)
+    found = []
+    for c in range(s):
+        reaching = [t for t in range(k) if (t * d - c - lo) % s == 0]
+        if not reaching:
+            found.append(_Phase(0, 0, 1, 1, (0, 0)))
+            continue
+        # The last tap reads the earliest input, so it is the first of the dense kernel.
+        before = (reaching[-1] * d - c - lo) // s
+        count = len(reaching)
+        dilation = step * d // s if count > 1 else 1
+        after = size - n - before + extent(count, dilation) - 1
+        found.append(_Phase(k - 1 - reaching[-1], count, step, dilation, (before, after)))
+    return found
+
+
+def _taps_of(w: Node, layout: str, spatial: str, phases: Iterable[_Phase]) -> Node:
+    for letter, phase in zip(spatial, phases, strict=True):
+        w = plan.slice_axis(w, layout.index(letter), phase.first, phase.count, phase.step)
+    return w
+
+
+def _joined(kernels: list[Node], axis: int, groups: int) -> Node:
+    """Kernels end to end along the output channels of each group."""
+    shape = kernels[0].shape
+    split = (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
+    w = plan.concat([plan.reshape(kernel, split) for kernel in kernels], axis + 1)
+    return plan.reshape(w, (*shape[:axis], shape[axis] * len(kernels), *shape[axis + 1 :]))
+
+
+def _parted(y: Node, axis: int, groups: int, count: int) -> list[Node]:
+    """What kernels that were joined give: one result each, along a new first axis."""
+    shape = y.shape
+    per_group = shape[axis] // count // groups
+    y = plan.reshape(y, (*shape[:axis], groups, count, per_group, *shape[axis + 1 :]))
+    rest = [i for i in range(len(y.shape)) if i != axis + 1]
+    y = plan.permute(y, (axis + 1, *rest))
+    y = plan.reshape(y, (count, *shape[:axis], groups * per_group, *shape[axis + 1 :]))
+    return [plan.slice_axis(y, 0, i, 1) for i in range(count)]
+
+
+def _interleaved(call: Call, y: Node, layout: str, each: tuple[int, ...]) -> Node:
+    """(residues, *layout) -> the output in ``layout``."""
+    y = plan.reshape(y, (*call.stride, *y.shape[1:]))
+    axes: list[int] = []
+    for i, letter in enumerate(layout):
+        axes.append(call.rank + i)
+        if letter in call.spatial:
+            axes.append(call.spatial.index(letter))
+    y = plan.permute(y, axes)
+    sizes = {"N": call.batch, "C": call.out_channels}
+    sizes.update({c: m * s for c, m, s in zip(call.spatial, each, call.stride, strict=True)})
+    y = plan.reshape(y, tuple(sizes[letter] for letter in layout))
+    for letter, size in zip(call.spatial, call.output_size, strict=True):
+        y = plan.slice_axis(y, layout.index(letter), 0, size)
+    return y
+
+
+ALGORITHMS: dict[str, Rule] = {"phases": phases, "stack": stack, "taps": taps}
