@@ -18,7 +18,7 @@ from convspec_conformance.command import AIMS
 from convspec_conformance.judges import STATUSES
 
 TEXT = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
-COMMANDS = re.findall(r"^\$ convspec (.*)$", TEXT, re.MULTILINE)
+COMMANDS = re.findall(r"^\$ (?:\w+=\w+ )?convspec (.*)$", TEXT, re.MULTILINE)
 
 
 def table(heading: str) -> list[list[str]]:
@@ -69,6 +69,6 @@ def test_the_file_of_expected_failures() -> None:
 
 
 def test_the_example_in_python(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    block = re.findall(r"## From Python\n\n```python\n(.*?)```", TEXT, re.DOTALL)[0]
     exec(block, {"__name__": "__main__"})
     assert capsys.readouterr().out == "[]\n"
