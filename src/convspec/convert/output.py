@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import glob
 import os
 import secrets
 import shutil
@@ -62,12 +63,14 @@ def whole(target: Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         _rename(temporary, target)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch and h5py have RuntimeError for a full disk
+        why = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0]
         raise ConvertError(
-            f"{target}: cannot be written: {error.strerror or error}. Nothing was changed there."
+            f"{target}: cannot be written: {why}. Nothing was changed there."
         ) from error
-    finally:
-        _remove(temporary)
+    finally:  # with what writers put beside it, whose names start with its name
+        for path in temporary.parent.glob(f"{glob.escape(temporary.name)}*"):
+            _remove(path)
 
 
 def _end(target: Path) -> str:
@@ -80,7 +83,7 @@ def remove_stale(target: Path) -> list[Path]:
     removed = []
     start = f"{PREFIX}{socket.gethostname()}-"
     for path in target.parent.iterdir():
-        if not (path.name.startswith(start) and path.name.endswith(f"-{_end(target)}")):
+        if not (path.name.startswith(start) and f"-{_end(target)}" in path.name):
             continue
         process = path.name.removeprefix(start).partition("-")[0]
         if process.isdecimal() and not _alive(int(process)):

@@ -88,4 +88,7 @@ class OrbaxWriter(SpoolingWriter):
         orbax = package("orbax.checkpoint")
         tree = tree_of(self.path, self.all_spooled(), "/")
         with _silent(), orbax.PyTreeCheckpointer() as writer:
-            writer.save(self.path.resolve(), tree)
+            try:
+                writer.save(self.path.resolve(), tree)
+            except ValueError as error:  # tensorstore's, for a full disk too
+                raise OSError(str(error)) from error

@@ -82,7 +82,10 @@ class TensorFlowWriter(SpoolingWriter):
         tree: Any = tree_of(self.path, variables, "/")
         tracked = {key: _tracked(tensorflow, value) for key, value in tree.items()}
         root = tensorflow.train.Checkpoint(**tracked)
-        root.write(str(self.path / PREFIX))
+        try:
+            root.write(str(self.path / PREFIX))
+        except tensorflow.errors.OpError as error:
+            raise OSError(error.message) from error
 
 
 def _tracked(tensorflow: Any, value: Any) -> Any:

@@ -1,0 +1,363 @@
+"""Hostile files and bad luck: truncated, flipped and crafted input, kills, full disks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from convspec.convert import ConvertError, array, checkpoint, inspect, output
+from convspec.convert.files import Entry, create, open_file
+
+SUFFIXES = {
+    "npy": ".npy",
+    "npz": ".npz",
+    "safetensors": ".safetensors",
+    "hdf5": ".h5",
+    "nifti": ".nii",
+    "torch": ".pt",
+    "msgpack": ".msgpack",
+    "onnx": ".onnx",
+}
+
+
+def good(folder: Path, format: str) -> Path:
+    """A small file of a format."""
+    path = folder / f"good{SUFFIXES[format]}"
+    x = np.arange(24, dtype="float32").reshape(2, 3, 4)
+    names = ["array"] if format in ("npy", "nifti") else ["a/kernel", "b"]
+    writer = create(path, format, dict.fromkeys(names, Entry(x.shape, x.dtype)))
+    for name in names:
+        writer.write(name, (slice(None),) * 3, x)
+    writer.finish()
+    writer.close()
+    return path
+
+
+def read_all(path: Path) -> None:
+    with open_file(path) as reader:
+        for name in reader.entries:
+            np.asarray(reader.read(name)).sum()
+
+
+@pytest.fixture(scope="module", params=SUFFIXES)
+def sample(request: Any, tmp_path_factory: Any) -> Path:
+    return good(tmp_path_factory.mktemp("good"), request.param)
+
+
+def test_files_that_are_cut_short(sample: Path, tmp_path: Path) -> None:
+    """Wherever a copy broke off: a typed error that names the file, never wrong numbers."""
+    data = sample.read_bytes()
+    cuts = {0, 1, 7, 8, len(data) // 3, len(data) // 2, len(data) - 9, len(data) - 1}
+    for cut in sorted(cuts):
+        path = tmp_path / f"cut{sample.suffix}"
+        path.write_bytes(data[:cut])
+        with pytest.raises(ConvertError) as caught:
+            read_all(path)
+        assert str(path) in str(caught.value)
+
+
+@settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_fuzzed_files(sample: Path, tmp_path: Path, data: st.DataObject) -> None:
+    """Flipped, removed and inserted bytes: a result or a ConvertError, and nothing else."""
+    content = bytearray(sample.read_bytes())
+    header = min(len(content), 400)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, header - 1))
+        how = data.draw(st.sampled_from(["flip", "byte", "cut", "insert"]))
+        if how == "flip":
+            content[at] ^= 1 << data.draw(st.integers(0, 7))
+        elif how == "byte":
+            content[at] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]))
+        elif how == "cut":
+            del content[at : at + data.draw(st.integers(1, 8))]
+        else:
+            content[at:at] = data.draw(st.binary(min_size=1, max_size=8))
+        header = min(len(content), 400)
+    path = tmp_path / f"fuzzed{sample.suffix}"
+    path.write_bytes(content)
+    with contextlib.suppress(ConvertError):
+        read_all(path)
+
+
+# ---- crafted files ----
+
+
+class Payload:
+    """A pickle that would leave a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.mark,))
+
+
+def test_pickles_are_never_executed(tmp_path: Path) -> None:
+    import torch
+
+    mark = tmp_path / "mark"
+    np.save(tmp_path / "a.npy", np.array([Payload(mark)], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "b.npz", a=np.array([Payload(mark)], dtype=object))
+    torch.save({"a": Payload(mark)}, tmp_path / "c.pt")
+    (tmp_path / "d.pt").write_bytes(pickle.dumps({"a": Payload(mark)}))
+    for name, message in (
+        ("a.npy", "holds object; only numbers are read"),
+        ("b.npz", "holds object; only numbers are read"),
+        ("c.pt", "cannot be read without running what it holds"),
+        ("d.pt", "cannot be read without running what it holds"),
+    ):
+        with pytest.raises(ConvertError, match=message):
+            read_all(tmp_path / name)
+    assert not mark.exists()
+
+
+def safetensors_file(path: Path, header: Any, data: bytes = bytes(8)) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return path
+
+
+def field(begin: int = 0, end: int = 8, shape: Any = (2,), dtype: str = "F32") -> Any:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"a": field(), "b": field(4, 12)}, "'b' should lie at bytes"),
+        ({"a": field(0, 4, (1,)), "b": field(0, 8)}, "tensors overlap or leave holes"),
+        ({"a": field(0, 4, (1,))}, "the tensors end at byte"),
+        ({"a": field(-4, 4)}, "'a' starts at byte -4 of the data instead of 0"),
+        ({"a": field(shape=(3,))}, "12 bytes, but 8 are set aside"),
+        ({"a": field(shape=(2**40, 2**40))}, "impossible shape"),
+        ({"a": field(shape=(-2, -1))}, "impossible shape"),
+        ({"a": field(dtype="X9")}, "which is unknown"),
+        ({"a": [1]}, "which is unknown"),
+        ([1], "is no JSON object"),
+        (b'{"a":{},"a":{}}', "a name stands twice"),
+        (b"[" * 100_000, "is no JSON object"),
+        (b"\xff\xfe", "is no JSON object"),
+    ],
+)
+def test_crafted_safetensors(header: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConvertError, match=message):
+        read_all(safetensors_file(tmp_path / "x.safetensors", header))
+
+
+def test_headers_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ConvertError, match=f"the header should have {2**62} bytes, but the file"):
+        read_all(path)
+
+
+def test_shards_stay_beside_their_index(tmp_path: Path) -> None:
+    safetensors_file(tmp_path / "secret.safetensors", {"a": field()})
+    folder = tmp_path / "model"
+    folder.mkdir()
+    index = folder / "model.safetensors.index.json"
+    for file in ("../secret.safetensors", str(tmp_path / "secret.safetensors"), "..", ""):
+        index.write_text(json.dumps({"weight_map": {"a": file}}))
+        with pytest.raises(ConvertError, match="shards lie beside their index"):
+            read_all(folder)
+
+
+def test_zip_bombs(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(2**26, "float32"))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", stream.getvalue())
+    with pytest.raises(ConvertError, match=r"member 'a\.npy' would grow from \d+ to 2684"):
+        read_all(tmp_path / "x.npz")
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
+        archive.writestr("../../escape.npy", b"\x93NUMPY\x01\x00v\x00{'descr'")
+    with pytest.raises(ConvertError, match="is no array of NumPy's format"):
+        read_all(tmp_path / "y.npz")
+    assert sorted(os.listdir(tmp_path)) == ["x.npz", "y.npz"]
+
+
+def test_hdf5_links_are_not_followed(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["secret"] = np.zeros(3)
+    crafts: dict[str, Callable[[Any], Any]] = {
+        "external": lambda f: f.__setitem__("a", h5py.ExternalLink("other.h5", "/secret")),
+        "soft": lambda f: f.__setitem__("a", h5py.SoftLink("/b")),
+        "raw": lambda f: f.create_dataset("a", (3,), "f8", external=[("other.h5", 0, 24)]),
+        "cycle": lambda f: f.create_group("a").__setitem__("b", f["/"]),
+    }
+    for name, craft in crafts.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            craft(file)
+        with pytest.raises(ConvertError, match=r"not followed|are not opened|holds itself"):
+            read_all(tmp_path / f"{name}.h5")
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "secret", (3,))
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("a", layout)
+    with pytest.raises(ConvertError, match="lies in other files, which are not opened"):
+        read_all(tmp_path / "virtual.h5")
+    with h5py.File(tmp_path / "bomb.h5", "w") as file:
+        file.create_dataset("a", (2**20, 2**20), "f8", chunks=True, compression="gzip")
+    with pytest.raises(ConvertError, match="would grow from 0 to"):
+        read_all(tmp_path / "bomb.h5")
+
+
+def test_onnx_data_stays_beside_its_model(tmp_path: Path) -> None:
+    import onnx
+
+    (tmp_path / "secret").write_bytes(bytes(64))
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "secret")
+    for location in ("../secret", str(tmp_path / "secret"), "link", ""):
+        tensor = onnx.TensorProto(name="a", data_type=1, dims=[4], data_location=1)
+        tensor.external_data.add(key="location", value=location)
+        model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor]))
+        (folder / "m.onnx").write_bytes(model.SerializeToString())
+        with pytest.raises(ConvertError, match="external data lies beside its model"):
+            read_all(folder / "m.onnx")
+
+
+def test_objects_that_are_no_plain_tensors(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"a": torch.eye(3).to_sparse()}, tmp_path / "a.pt")
+    torch.save({"a": torch.zeros(1).expand(2**30)}, tmp_path / "b.pt")
+    with pytest.raises(ConvertError, match="'a' is sparse, quantized or without data"):
+        read_all(tmp_path / "a.pt")
+    with pytest.raises(ConvertError, match="'a' would grow to 4294967296 bytes out of a storage"):
+        read_all(tmp_path / "b.pt")
+    with pytest.raises(ConvertError, match="there is no such file"):
+        inspect(tmp_path / "none.pt")
+
+
+# ---- bad luck ----
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """As a limit on the size of files, which the system enforces like a full disk."""
+    source = tmp_path / "x.npy"
+    np.save(source, np.zeros((64, 1024), "float64"))
+    np.savez(model := tmp_path / "m.npz", w=np.zeros((64, 1024)))
+    kept = tmp_path / "y.npy"
+    kept.write_bytes(b"precious")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        for name in ("y.npy", "y.npz", "y.safetensors", "y.h5"):
+            with pytest.raises(ConvertError, match="cannot be written"):
+                array(source, tmp_path / name, "NC", "CN", force=True)
+        for name in ("y.pt", "y.onnx", "y.msgpack"):
+            with pytest.raises(ConvertError, match="cannot be written"):
+                checkpoint(model, tmp_path / name, "torch", "torch")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert kept.read_bytes() == b"precious"
+    assert sorted(os.listdir(tmp_path)) == ["m.npz", "x.npy", "y.npy"]
+
+
+def test_a_really_full_disk(tmp_path: Path) -> None:
+    """A file system of 1 MB in memory, where this process may mount one."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True
+    )
+    if mounted.returncode:  # not root: the system's answer to a device that is always full
+        with pytest.raises(ConvertError, match="cannot be written"), output.whole(small / "x"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return
+    try:
+        np.save(tmp_path / "x.npy", np.random.default_rng(0).random((1024, 1024)))
+        for name in ("y.npy", "y.npz", "y.h5", "y.zarr", "y.safetensors"):
+            with pytest.raises(ConvertError, match=r"cannot be written: .*"):
+                array(tmp_path / "x.npy", small / name, "NC", "CN")
+            assert os.listdir(small) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """SIGKILL while a file is replaced: it is the old one or the new one, and the rest is swept."""
+    source, out = tmp_path / "x.npy", tmp_path / "y.npy"
+    x = np.arange(2**21, dtype="float64").reshape(2, 1024, 1024)
+    np.save(source, x)
+    old = x[:1] + 0.5
+    code = (
+        "import sys\n"
+        "from convspec.convert import array\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    array(sys.argv[1], sys.argv[2], 'NCW', 'WCN', force=True, tile=2**18)\n"
+    )
+    for delay in (0.0, 0.02, 0.05):
+        np.save(out, old)
+        child = subprocess.Popen(
+            [sys.executable, "-c", code, str(source), str(out)], stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(delay)
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        found = np.load(out)
+        expected = old if found.shape == old.shape else x.transpose(2, 1, 0)
+        np.testing.assert_array_equal(found, expected)
+    array(source, out, "NCW", "WCN", force=True)
+    assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npy"]
+
+
+def test_folders_are_replaced_in_one_step(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(6.0).reshape(2, 3))
+    out = tmp_path / "y.zarr"
+    array(tmp_path / "x.npy", out, "NC", "CN")
+    (out / "foreign").write_text("kept until the end")
+    with pytest.raises(ConvertError, match="exists already"):
+        array(tmp_path / "x.npy", out, "NC", "NC")
+    array(tmp_path / "x.npy", out, "NC", "NC", force=True)
+    assert not (out / "foreign").exists()
+    with open_file(out) as reader:
+        assert reader.entries["array"].shape == (2, 3)
+    assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.zarr"]
+
+
+def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2, 3)))
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    # As root nothing is denied, so the system's answer is played.
+    monkeypatch.setattr(output, "allocate", refused)
+    monkeypatch.setattr("convspec.convert.files.npy.allocate", refused)
+    with pytest.raises(ConvertError, match=r"cannot be written: Permission denied\. Nothing was"):
+        array(tmp_path / "x.npy", tmp_path / "y.npy", "NC", "CN")
+    assert os.listdir(tmp_path) == ["x.npy"]
