@@ -268,6 +268,8 @@ def test_it_starts_from_a_seed() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+# Keras's own conversion of a tensor, with an argument that TensorFlow has not.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_it_lives_in_a_model(tmp_path: Path) -> None:
     inputs = keras.Input((4, None, 5))
     layer = Conv(SPEC, name="front")

@@ -251,12 +251,13 @@ def test_unknown_layers_calls_and_names_list_the_known() -> None:
         ),
         (
             ConvSpec(1, 1, (3, 3), 2, "same"),
-            "padding[0] (axis H): torch.nn has 'same' at stride 1 only.",
+            "padding[0] (axis H): what 'same' is at stride 2 depends on the input's size, and "
+            "torch.nn has fixed amounts.",
         ),
         (
             ConvSpec(1, 1, (3,), 2, "same", transposed=True),
-            "padding[0] (axis W): torch.nn crops both sides alike and gives back less than "
-            "max(stride, dilation) = 2 at the end, and 'same' is (0, 1).",
+            "padding[0] (axis W): torch.nn crops both sides alike and gives back less than 2 at "
+            "the end, and 'same' is (0, 1).",
         ),
         (
             ConvSpec(1, 1, (1,) * 4),

@@ -130,10 +130,10 @@ def _padding(spec: ConvSpec) -> tuple[Any, tuple[int, ...]]:
                 rule = (
                     f"equinox.nn has named padding on all axes or none, and {entry!r} is not on all"
                 )
-                raise cannot("equinox", place, rule)
+                raise cannot(place, rule)
             if spec.padding_mode != "zeros" and min(entry) < 0:
                 rule = f"equinox.nn cannot crop where padding is {spec.padding_mode!r}"
-                raise cannot("equinox", place, f"{rule}, and {entry} does")
+                raise cannot(place, f"{rule}, and {entry} does")
         return padding, spec.output_padding
     # Equinox gives back less than the stride, but it takes any crop, also a negative one.
     return tuple((lo, hi - extra) for lo, hi, extra in crops(spec)), (0,) * spec.rank

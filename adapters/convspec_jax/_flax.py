@@ -151,9 +151,7 @@ class FlaxNative(Native):
             options["feature_group_count"] = spec.groups
             return nnx.Conv(padding=_forward_padding(spec), **options)
         if spec.groups > 1:
-            raise cannot(
-                "flax", "groups", f"nnx.ConvTranspose has none, and there are {spec.groups}"
-            )
+            raise cannot("groups", f"nnx.ConvTranspose has none, and there are {spec.groups}")
         return nnx.ConvTranspose(padding=_transposed_padding(spec), **options)
 
 
@@ -167,14 +165,13 @@ def _forward_padding(spec: ConvSpec) -> Any:
         place = f"padding[{i}] (axis {spec.spatial[i]})"
         if isinstance(entry, str):
             rule = f"nnx.Conv has named padding on all axes or none, and {entry!r} is not on all"
-            raise cannot("flax", place, rule)
+            raise cannot(place, rule)
         if spec.padding_mode == "zeros":
             continue
         e = spec.receptive_field[i]
         own = {mode: word for word, mode in MODES.items()}
         if spec.padding_mode not in own or entry != ((e - 1) // 2, e // 2):
             raise cannot(
-                "flax",
                 place,
                 f"beside zeros nnx.Conv has {' and '.join(MODES)}, by e-1 positions in all, "
                 f"and this is {spec.padding_mode!r} by {entry}",

@@ -288,10 +288,10 @@ class KerasNative(Native):
 
     def make(self, spec: ConvSpec, weight: Any, bias: Any) -> Any:
         if spec.rank > 3:
-            raise cannot("Keras", "kernel_size", f"Keras has ranks 1 to 3, not {spec.rank}")
+            raise cannot("kernel_size", f"Keras has ranks 1 to 3, not {spec.rank}")
         if max(spec.stride) > 1 and max(spec.dilation) > 1:
             rule = f"Keras has none beside a stride, got {spec.dilation} and {spec.stride}"
-            raise cannot("Keras", "dilation", rule)
+            raise cannot("dilation", rule)
         options: dict[str, Any] = {
             "kernel_size": spec.kernel_size,
             "strides": spec.stride,
@@ -303,7 +303,7 @@ class KerasNative(Native):
         if spec.transposed:
             if spec.groups > 1:
                 rule = f"Keras has none when transposed, and there are {spec.groups}"
-                raise cannot("Keras", "groups", rule)
+                raise cannot("groups", rule)
             options["padding"], options["output_padding"] = _transposed_words(spec)
             layer = TRANSPOSED[spec.rank - 1](spec.out_channels, **options)
         elif "M" in spec.weight_layout:
@@ -321,7 +321,7 @@ class KerasNative(Native):
 
     def padded(self, layer: Any, pairs: Sequence[Pair], mode: str, *, transposed: bool) -> Any:
         if mode != "zeros":
-            raise cannot("Keras", "padding_mode", f"Keras has no layer that pads by {mode!r}")
+            raise cannot("padding_mode", f"Keras has no layer that pads by {mode!r}")
         if transposed:
             return keras.Sequential([layer, _beside(CROPS, pairs)])
         before = [_beside(PADS, pairs)]
@@ -343,7 +343,7 @@ def _word(spec: ConvSpec, *, causal: bool) -> str:
     """Keras's word for the padding of a forward spec; equal amounts will do."""
     if spec.padding_mode != "zeros" and any(map(any, spelled_out(spec).padding)):
         rule = f"Keras pads with zeros only, and this is {spec.padding_mode!r}"
-        raise cannot("Keras", "padding_mode", rule)
+        raise cannot("padding_mode", rule)
     if set(spec.padding) == {"same"}:
         return "same"
     spelled = spelled_out(spec)
@@ -356,7 +356,7 @@ def _word(spec: ConvSpec, *, causal: bool) -> str:
         if other.padding == spelled.padding:
             return word
     rule = f"Keras has only valid, same and, in 1-D, causal, and this is {spec.padding}"
-    raise cannot("Keras", "padding", rule, padding=True)
+    raise cannot("padding", rule, padding=True)
 
 
 def _transposed_words(spec: ConvSpec) -> tuple[str, tuple[int, ...] | None]:
@@ -367,11 +367,11 @@ def _transposed_words(spec: ConvSpec) -> tuple[str, tuple[int, ...] | None]:
     extra = tuple(more for _, _, more in wanted)
     if any(lo or hi for lo, hi, _ in wanted):
         rule = f"Keras has only valid and same, and this crops {[pair[:2] for pair in wanted]}"
-        raise cannot("Keras", "padding", rule, padding=True)
+        raise cannot("padding", rule, padding=True)
     for i, (more, s) in enumerate(zip(extra, spec.stride, strict=True)):
         if more >= s:
             rule = f"Keras gives back less than the stride {s}, not {more}"
-            raise cannot("Keras", f"output_padding[{i}] (axis {spec.spatial[i]})", rule)
+            raise cannot(f"output_padding[{i}] (axis {spec.spatial[i]})", rule)
     return "valid", extra
 
 

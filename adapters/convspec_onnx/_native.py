@@ -153,7 +153,7 @@ class OnnxNative(Native):
     def make(self, spec: ConvSpec, weight: Any, bias: Any) -> Any:
         if spec.padding_mode != "zeros" and any(map(any, spelled_out(spec).padding)):
             rule = f"ONNX's Conv pads with zeros only, and this is {spec.padding_mode!r}"
-            raise cannot("ONNX", "padding_mode", rule, padding=True)
+            raise cannot("padding_mode", rule, padding=True)
         attributes: dict[str, Any] = {
             "kernel_shape": spec.kernel_size,
             "strides": spec.stride,
@@ -221,9 +221,9 @@ def _amounts(spec: ConvSpec) -> list[int]:
         place = f"padding[{i}] (axis {spec.spatial[i]})"
         if isinstance(entry, str):
             rule = f"ONNX has named padding on all axes or none, and {entry!r} is not on all"
-            raise cannot("ONNX", place, rule)
+            raise cannot(place, rule)
         if min(entry) < 0:
-            raise cannot("ONNX", place, f"ONNX's {entry} would crop", padding=True)
+            raise cannot(place, f"ONNX's {entry} would crop", padding=True)
     return [int(pair[side]) for side in (0, 1) for pair in pairs]
 
 

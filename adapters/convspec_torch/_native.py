@@ -12,7 +12,7 @@ from torch import nn
 from convspec import ConvSpec, ShapeError, UnsupportedError
 from convspec.arguments import Pair
 from convspec.layouts import default_spatial
-from convspec.natives import Layer, Native, cannot, known, overridden, sizes_of, spelled_out
+from convspec.natives import Layer, Native, cannot, even_padding, known, overridden, sizes_of
 
 from ._arrays import from_foreign
 from ._layer import Conv
@@ -158,8 +158,12 @@ class TorchNative(Native):
 
     def make(self, spec: ConvSpec, weight: Any, bias: Any) -> Any:
         if spec.rank > 3:
-            raise cannot("torch", "kernel_size", f"torch.nn has ranks 1 to 3, not {spec.rank}")
-        padding, output_padding = _amounts(spec)
+            raise cannot("kernel_size", f"torch.nn has ranks 1 to 3, not {spec.rank}")
+        padding: Any = "same"
+        output_padding = spec.output_padding
+        if spec.transposed or set(spec.padding) != {"same"} or set(spec.stride) != {1}:
+            limits = tuple(map(max, spec.stride, spec.dilation))
+            padding, output_padding = even_padding(spec, "torch.nn", limits)
         options: dict[str, Any] = {
             "stride": spec.stride,
             "padding": padding,
@@ -209,35 +213,6 @@ def _tensor(array: Any) -> torch.Tensor:
 def _parameter(values: torch.Tensor) -> nn.Parameter:
     """Integers cannot be trained, but they can be computed with."""
     return nn.Parameter(values, values.is_floating_point() or values.is_complex())
-
-
-def _amounts(spec: ConvSpec) -> tuple[Any, tuple[int, ...]]:
-    """PyTorch's padding and output padding.
-
-    Forward it pads both sides alike, or by "same" at stride 1. Transposed it crops both sides
-    alike and gives positions back at the end: (lo, hi) is lo on both sides, and lo - hi back.
-    """
-    if not spec.transposed and set(spec.padding) == {"same"} and set(spec.stride) == {1}:
-        return "same", spec.output_padding
-    spelled = spelled_out(spec)
-    padding, extra = [], []
-    for i, entry in enumerate(spelled.padding):
-        place = f"padding[{i}] (axis {spec.spatial[i]})"
-        if isinstance(entry, str):
-            raise cannot("torch", place, f"torch.nn has {entry!r} at stride 1 only", padding=True)
-        lo, hi = entry
-        extra.append(spelled.output_padding[i] + (lo - hi if spec.transposed else 0))
-        limit = max(spec.stride[i], spec.dilation[i]) if spec.transposed else 1
-        if lo < 0 or (not spec.transposed and lo != hi) or not 0 <= extra[i] < limit:
-            rule = f"torch.nn pads both sides alike, and {spec.padding[i]!r} is {entry}"
-            if spec.transposed:
-                rule = (
-                    f"torch.nn crops both sides alike and gives back less than max(stride, "
-                    f"dilation) = {limit} at the end, and {spec.padding[i]!r} is {entry}"
-                )
-            raise cannot("torch", place, rule, padding=True)
-        padding.append(lo)
-    return tuple(padding), tuple(extra)
 
 
 native = TorchNative()

@@ -326,6 +326,44 @@ def crops(spec: ConvSpec) -> list[tuple[int, int, int]]:
     return found
 
 
+def even_padding(
+    spec: ConvSpec, name: str, limits: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Padding and output padding of layers that pad, or transposed crop, both sides alike.
+
+    Transposed, what is less at the end is output padding: (lo, hi) is lo on both sides, and
+    lo - hi back.
+
+    Args:
+        spec: the convolution.
+        name: what the layers' module is called in messages.
+        limits: for each axis of a transposed spec the output padding that is one too much.
+
+    Raises:
+        UnsupportedError: both sides differ in another way.
+    """
+    spelled = spelled_out(spec)
+    padding, extra = [], []
+    for i, entry in enumerate(spelled.padding):
+        place, given = f"padding[{i}] (axis {spec.spatial[i]})", spec.padding[i]
+        if isinstance(entry, str):
+            rule = f"what {given!r} is at stride {spec.stride[i]} depends on the input's size"
+            raise cannot(place, f"{rule}, and {name} has fixed amounts")
+        lo, hi = entry
+        back = spelled.output_padding[i] + lo - hi if spec.transposed else 0
+        if lo < 0 or (not spec.transposed and lo != hi) or not 0 <= back < max(limits[i], 1):
+            rule = f"{name} pads both sides alike, and {given!r} is {entry}"
+            if spec.transposed:
+                rule = (
+                    f"{name} crops both sides alike and gives back less than {limits[i]} at the "
+                    f"end, and {given!r} is {entry}"
+                )
+            raise cannot(place, rule, padding=True)
+        padding.append(lo)
+        extra.append(back)
+    return tuple(padding), tuple(extra)
+
+
 def unpadded(spec: ConvSpec) -> tuple[ConvSpec, tuple[Pair, ...]]:
     """``spec`` without padding, and what is to be padded before it, or cropped after it.
 
@@ -357,20 +395,18 @@ def unpadded(spec: ConvSpec) -> tuple[ConvSpec, tuple[Pair, ...]]:
     return plain, tuple(pairs)
 
 
-def cannot(name: str, place: str, rule: str, *, padding: bool = False) -> UnsupportedError:
+def cannot(place: str, rule: str, *, padding: bool = False) -> UnsupportedError:
     """The error of a spec that a framework's layers cannot express.
 
     Args:
-        name: the framework.
         place: the argument, and the axis if it is one's.
         rule: what the framework has instead, and what was given.
         padding: whether a padding layer of its own would express it.
     """
-    remedy = "Pass explicit_padding=True for a padding layer beside it" if padding else "Run"
-    remedy += ", or run" if padding else ""
-    error: UnsupportedError = UnsupportedError(
-        f"{place}: {rule}.\n  {remedy} the spec itself, in {name} as anywhere: it has every case."
-    )
+    remedy = "Call the spec itself"
+    if padding:
+        remedy = "Pass explicit_padding=True for a padding layer beside it, or call the spec itself"
+    error: UnsupportedError = UnsupportedError(f"{place}: {rule}.\n  {remedy}: it has every case.")
     return error
 
 
