@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import dispatch
 from .backend import Backend, Environment, Support
 from .dtypes import name_of
-from .errors import ConvSpecError, UnsupportedError
+from .errors import ConvSpecError, LayoutError, UnsupportedError
 from .layouts import sized
 from .plan import Call, Node, linear
 from .problem import Problem, resolve, smallest_shape
@@ -202,7 +202,14 @@ def differences(
             return found
     else:
         partners = spec.spatial
-    sizes = None if input_shape is None else dict(zip(spec.layout, input_shape, strict=True))
+    sizes = None
+    if input_shape is not None:
+        if len(input_shape) != len(spec.layout):
+            raise LayoutError(
+                f"input_shape: {tuple(input_shape)} should have one size for each letter of layout "
+                f"{spec.layout!r}."
+            )
+        sizes = dict(zip(spec.layout, input_shape, strict=True))
     ours, theirs = _amounts(spec, sizes), _amounts(other, sizes)
     for i, (letter, partner) in enumerate(zip(spec.spatial, partners, strict=True)):
         j = other.spatial.index(partner)
