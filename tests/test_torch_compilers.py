@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -18,41 +17,16 @@ import convspec
 from convspec import ConvSpec, problem
 from convspec.backend import Environment
 from convspec.dispatch import get_backend
+from traced_specs import SPECS, integers
 
 #: What a compiled call may consist of, beside arithmetic on sizes: the kernel, and moving data.
 KERNELS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 MOVES = {"permute", "reshape", "view", "pad", "cat", "flip", "getitem", "to", "add"}
 ENV = Environment("float32", "float32", bias=True, traced=True)
 
-SPECS = {
-    "plain": ConvSpec(4, 6, 3, padding=1, layout="NCHW"),
-    "channels last": ConvSpec(
-        4, 6, (3, 2), 2, "same", groups=2, layout="NHWC", weight_layout="HWIO"
-    ),
-    "pairs": ConvSpec(4, 6, (2, 3), padding=((0, 1), (2, -1)), layout="NCHW"),
-    "circular": ConvSpec(4, 6, 3, padding=1, padding_mode="circular", layout="NCHW"),
-    "reflect same": ConvSpec(4, 6, 3, 2, "same", padding_mode="reflect", layout="NCHW"),
-    "replicate": ConvSpec(4, 6, 3, 3, "same", padding_mode="replicate", layout="NCHW"),
-    "transposed": ConvSpec(4, 6, 3, 2, 1, transposed=True, output_padding=1, layout="NHWC"),
-    "transposed same": ConvSpec(4, 6, 4, 3, "same_lower", transposed=True, layout="NCHW"),
-    "flipped": ConvSpec(
-        4, 6, 3, 2, groups=2, transposed=True, flip_kernel=True, group_axis="O", layout="NCHW"
-    ),
-    "depthwise": ConvSpec(4, 8, 3, groups=4, layout="NHWC", weight_layout="HWIM"),
-    "unbatched": ConvSpec(4, 6, 3, 2, "same", layout="HWC"),
-    "causal": ConvSpec(4, 6, 3, padding="causal", dilation=2, layout="NWC"),
-    "volume": ConvSpec(4, 6, 3, (1, 2, 2), "same", layout="NDHWC"),
-    "rank 4": ConvSpec(2, 3, (2, 3, 2, 1), padding="same", layout="NTDHWC"),
-}
-
 
 def arrays(spec: ConvSpec, size: int = 7, batch: int = 2) -> list[torch.Tensor]:
-    """Small integers, so that results are compared with tolerance zero."""
-    rng = np.random.default_rng(size * 10 + batch)
-    sizes = {"N": batch, "C": spec.in_channels}
-    sizes.update({letter: size + i for i, letter in enumerate(spec.spatial)})
-    shapes = [[sizes[c] for c in spec.layout], spec.weight_shape, spec.bias_shape]
-    return [torch.from_numpy(rng.integers(-3, 4, shape).astype("float32")) for shape in shapes]
+    return list(map(torch.from_numpy, integers(spec, size, batch)))
 
 
 class Recorder:

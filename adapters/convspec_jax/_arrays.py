@@ -20,9 +20,20 @@ def platform_of(x: Any) -> str:
 
 
 def pad(x: Any, *, pairs: Any, mode: str) -> Any:
+    if any(type(amount) is not int for pair in pairs for amount in pair):
+        return _pad_symbolic(x, pairs)
     if mode == "zeros":
         return jax.lax.pad(x, jnp.zeros((), x.dtype), [(lo, hi, 0) for lo, hi in pairs])
     return jnp.pad(x, pairs, mode=MODES[mode])
+
+
+def _pad_symbolic(x: Any, pairs: Any) -> Any:
+    """Zeros end to end: amounts that are dimension variables cannot be asked of lax.pad."""
+    for axis, pair in enumerate(pairs):
+        shapes = [(*x.shape[:axis], amount, *x.shape[axis + 1 :]) for amount in pair]
+        before, after = (jnp.zeros(shape, x.dtype) for shape in shapes)
+        x = jnp.concatenate([before, x, after], axis)
+    return x
 
 
 def from_foreign(x: Any) -> Any:

@@ -26,6 +26,7 @@ class JaxBackend(PlanBackend):
     operations = {**_arrays.OPERATIONS, "conv": conv}
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
+    pads_symbols = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,7 +71,7 @@ class JaxBackend(PlanBackend):
         if call.transposed:
             return "transposed"
         # XLA crops for negative amounts, but only positions that are there.
-        return "padding" if call.overcropped else ""
+        return "padding" if call.overcropped or not call.settled else ""
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return True

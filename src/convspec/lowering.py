@@ -40,6 +40,7 @@ class Framework(Protocol):
     """What the lowering asks an adapter."""
 
     name: str
+    pads_symbols: bool
 
     def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
         """The element type that the kernel is to run in.
@@ -180,7 +181,8 @@ class Lowering:
             for letter, pair in zip(problem.spatial, problem.padding, strict=True)
         }
         grow = {i: (largest(lo, 0), largest(hi, 0)) for i, (lo, hi) in pairs.items()}
-        if self.framework.pads(mode, problem.rank, x.dtype):
+        plain = known(*x.shape) or self.framework.pads_symbols
+        if plain and self.framework.pads(mode, problem.rank, x.dtype):
             x = plan.pad(x, plan.on_axes(x.shape, grow), mode)
         else:
             reach = dict(

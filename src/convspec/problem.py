@@ -266,7 +266,7 @@ def _reach(mode: str, letter: str, n: Size, pair: Pair) -> list[Condition]:
         return []
     limit = n - 1 if mode == "reflect" else n
     if not known(n, *pair):
-        message = f"padding: {mode!r} on axis {letter} reaches beyond the other end"
+        message = f"padding: {mode} on axis {letter} reaches beyond the other end"
         return [Condition(amount, limit, message) for amount in pair]
     if max(pair) > limit:
         raise ShapeError(
@@ -301,7 +301,7 @@ def _transposed_amounts(
             rest = spec.output_padding[i]
         if wanted[i] is not None:
             rest = size - geometry.transposed_size(n, e, s, entry, 0)
-            message = f"output_size[{i}] (axis {letter}): not one that gives this input's size"
+            message = f"output_size[{i}] (axis {letter}): the input is no size that it gives"
             conditions += [Condition(least, size, message), Condition(size, most, message)]
         message = f"padding: no output position is left on axis {letter}"
         conditions.append(Condition(1, size, message))

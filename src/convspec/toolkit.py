@@ -35,6 +35,8 @@ class PlanBackend(Backend):
     operations: Mapping[str, Callable[..., Any]]
     snippets: Mapping[str, Snippet]
     views: frozenset[str] = frozenset()
+    #: Whether the modes of :meth:`pads` are for sizes too that are not known while tracing.
+    pads_symbols: bool = True
 
     # ---- what an adapter says of its kernel (convspec.lowering.Framework) ----
 

@@ -1,0 +1,214 @@
+"""tf.function with sizes that are not known while tracing, XLA, Keras, and higher derivatives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import convspec
+from convspec import ConvSpec
+from traced_specs import SPECS, integers
+
+
+def arrays(spec: ConvSpec, size: int = 7, batch: int = 2) -> list[tf.Tensor]:
+    return list(map(tf.constant, integers(spec, size, batch)))
+
+
+def signature(spec: ConvSpec) -> list[tf.TensorSpec]:
+    """Batch and space unknown."""
+    data = [spec.in_channels if letter == "C" else None for letter in spec.layout]
+    return [tf.TensorSpec(data), tf.TensorSpec(spec.weight_shape), tf.TensorSpec(spec.bias_shape)]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_unknown_sizes(name: str) -> None:
+    """One graph for all batches, the empty one too, and all sizes; named padding follows them."""
+    spec = SPECS[name]
+    run = tf.function(spec, input_signature=signature(spec))
+    for size, batch in ((7, 2), (8, 1), (9, 0)):
+        given = arrays(spec, size, batch)
+        expected = spec(*given)
+        y = run(*given)
+        assert y.shape == expected.shape
+        assert np.array_equal(y, expected)
+    assert run.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("name", ["channels last", "replicate", "volume groups", "flipped"])
+def test_xla(name: str) -> None:
+    spec = SPECS[name]
+    given = arrays(spec)
+    assert np.array_equal(tf.function(spec, jit_compile=True)(*given), spec(*given))
+
+
+def test_stride_one_pads_nothing_by_itself() -> None:
+    """Amounts that are the same for all sizes stay with the kernel, as does "same" as a word."""
+    spec = ConvSpec(4, 6, 3, padding="same", layout="NHWC", weight_layout="HWIO", bias=False)
+    sizes = [tf.TensorSpec([2, None, None, 4]), tf.TensorSpec(spec.weight_shape)]
+    graph = tf.function(spec, input_signature=sizes).get_concrete_function().graph
+    kinds = [node.type for node in graph.get_operations()]
+    assert kinds.count("Conv2D") == 1
+    assert not {"Pad", "PadV2", "Transpose"} & set(kinds)
+
+
+def test_output_size_may_be_unknown_too() -> None:
+    spec = ConvSpec(4, 6, 3, 2, "same", transposed=True, layout="NHWC")
+    sizes = [*signature(spec)[:2], tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32)]
+
+    @tf.function(input_signature=sizes)
+    def run(x: tf.Tensor, w: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        return spec(x, w, output_size=(height, width))
+
+    x, w, _ = arrays(spec)
+    for wanted in ((14, 16), (13, 15)):
+        assert np.array_equal(run(x, w, *wanted), spec(x, w, output_size=wanted))
+    message = "output_size[0] (axis H): the input is no size that it gives"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
+        run(x, w, 12, 16)
+
+
+def test_reach_of_a_mode_is_checked_by_the_graph() -> None:
+    spec = ConvSpec(4, 6, 5, padding=4, padding_mode="reflect", layout="NHWC")
+    run = tf.function(spec, input_signature=signature(spec))
+    assert np.array_equal(run(*arrays(spec, 5)), spec(*arrays(spec, 5)))
+    message = "padding: reflect on axis H reaches beyond the other end"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=re.escape(message)):
+        run(*arrays(spec, 4))
+
+
+def test_a_spec_is_static() -> None:
+    """As an argument: one trace for each spec, none for an equal one."""
+    run = tf.function(lambda spec, *given: spec(*given))
+    for k in (1, 2, 2, 1):
+        spec = ConvSpec(4, 6, k, padding="same", layout="NHWC")
+        given = arrays(spec)
+        assert np.array_equal(run(spec, *given), spec(*given))
+    assert run.experimental_get_tracing_count() == 2
+
+
+def test_functional_form_in_a_graph() -> None:
+    spec = SPECS["dilated"]
+    x, w, _ = arrays(spec)
+    data = tf.TensorSpec([None, None, None, 4])
+    run = tf.function(
+        lambda x: convspec.conv(x, w, stride=2, padding="same", dilation=2, layout="NHWC"),
+        input_signature=[data],
+    )
+    assert np.array_equal(run(x), spec(x, w))
+
+
+def test_keras_functional_model() -> None:
+    """Inside of a layer a symbolic input of any size is a tensor of unknown sizes."""
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "tensorflow":
+        pytest.fail(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow.")
+    spec = SPECS["channels last"]
+
+    class Convolution(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.kernel = self.add_weight(shape=spec.weight_shape)
+            self.bias = self.add_weight(shape=spec.bias_shape)
+
+        def call(self, x: Any) -> Any:
+            return spec(x, self.kernel, self.bias)
+
+    layer, x = Convolution(), keras.Input((None, None, 4))
+    y = layer(x)
+    assert y.shape == (None, None, None, 6)
+    model = keras.Model(x, y)
+    for size, batch in ((7, 2), (8, 3)):
+        x = arrays(spec, size, batch)[0]
+        assert np.allclose(model(x), spec(x, layer.kernel, layer.bias), rtol=1e-5, atol=1e-5)
+
+
+#: What a float32 graph of these small integers gives is exact, gradients of squares included.
+GRADIENTS = ("channels last", "circular", "replicate", "transposed same", "flipped", "dilated")
+
+
+def derivatives(spec: ConvSpec, given: list[tf.Tensor]) -> list[tf.Tensor]:
+    """First derivatives of half the square of y, and second ones along (x, w) themselves."""
+    x, w, b = given
+    with tf.GradientTape() as outer:
+        outer.watch([x, w, b])
+        with tf.GradientTape() as inner:
+            inner.watch([x, w, b])
+            loss = tf.reduce_sum(spec(x, w, b) ** 2) / 2
+        first = inner.gradient(loss, [x, w, b])
+        along = tf.reduce_sum(first[0] * x) + tf.reduce_sum(first[1] * w)
+    return [*first, *outer.gradient(along, [x, w])]
+
+
+def expected_derivatives(spec: ConvSpec, given: list[tf.Tensor]) -> list[np.ndarray]:
+    """The same by torch's autograd, in float64."""
+    import torch
+
+    leaves = [torch.from_numpy(np.array(a, "float64")).requires_grad_() for a in given]
+    x, w, b = leaves
+    first = torch.autograd.grad((spec(x, w, b) ** 2).sum() / 2, leaves, create_graph=True)
+    along = (first[0] * x).sum() + (first[1] * w).sum()
+    second = torch.autograd.grad(along, [x, w])
+    return [a.detach().numpy() for a in (*first, *second)]
+
+
+@pytest.mark.parametrize("name", [*GRADIENTS, "depthwise", "volume groups", "rank 4"])
+def test_gradients_of_gradients(name: str) -> None:
+    """Nested tapes, eagerly and in a graph of unknown sizes."""
+    spec = SPECS[name]
+    given = arrays(spec, 4, 2)
+    expected = expected_derivatives(spec, given)
+    graph = tf.function(lambda *given: derivatives(spec, given), input_signature=signature(spec))
+    for found in (derivatives(spec, given), graph(*given)):
+        for y, z in zip(found, expected, strict=True):
+            # Sums of integers below 2**24 in float32; XLA and oneDNN add them in any order.
+            assert np.abs(z).max() < 2**24
+            assert np.array_equal(y, z)
+
+
+@pytest.mark.parametrize(("name", "pfor"), [("dilated", True), ("channels last", False)])
+def test_jacobian(name: str, pfor: bool) -> None:
+    """TensorFlow's own vectorisation (pfor) errs at tf.nn.conv2d with groups, so not there."""
+    spec = SPECS[name]
+    x, w, b = arrays(spec, 4, 1)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(w)
+        y = spec(x, w, b)
+    jacobian = tape.jacobian(y, w, experimental_use_pfor=pfor)
+    # y is linear in w: the jacobian times w is y without its bias.
+    assert np.array_equal(tf.tensordot(jacobian, w, w.ndim), spec(x, w))
+
+
+WITHOUT = """
+import json, sys
+import numpy as np, tensorflow as tf
+sys.path.insert(0, sys.argv[1])
+import test_tensorflow_graphs as tests
+from traced_specs import SPECS
+wrong = []
+for name, spec in SPECS.items():
+    given = tests.arrays(spec, 4, 2)
+    graph = tf.function(spec, input_signature=tests.signature(spec))
+    if not np.array_equal(graph(*given), spec(*given)):
+        wrong.append([name, "graph"])
+    for y, z in zip(tests.derivatives(spec, given), tests.expected_derivatives(spec, given)):
+        if not np.array_equal(y, z):
+            wrong.append([name, "gradients"])
+print(json.dumps(wrong))
+"""
+
+
+def test_everything_without_onednn() -> None:
+    """Eigen's kernels lack most of it: what other processors get."""
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    command = [sys.executable, "-c", WITHOUT, str(Path(__file__).parent)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == []
