@@ -124,6 +124,9 @@ class TensorflowBackend(PlanBackend):
         other = DIFFERENTIABLE.prepare(problem, env)
 
         def run(*arrays: Any, **options: Any) -> Any:
+            if tf.executing_eagerly() and not any(map(_arrays.watched, arrays)):
+                return kernel(*arrays, **options)
+
             @tf.custom_gradient
             def both(*arrays: Any) -> Any:
                 def gradients(g: Any) -> Any:
