@@ -127,7 +127,6 @@ class TensorflowBackend(PlanBackend):
             if tf.executing_eagerly() and not any(map(_arrays.watched, arrays)):
                 return kernel(*arrays, **options)
 
-            @tf.custom_gradient
             def both(*arrays: Any) -> Any:
                 def gradients(g: Any) -> Any:
                     with tf.GradientTape() as tape:
@@ -137,7 +136,7 @@ class TensorflowBackend(PlanBackend):
 
                 return kernel(*arrays, **options), gradients
 
-            return both(*arrays)
+            return tf.custom_gradient(both)(*arrays)
 
         return self.compiled(run, env)
 
