@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 from convspec import ConvSpecError
 
 from . import capabilities
-from .cases import Case
+from .cases import GRADIENTS, Case
 from .drawing import random_case
+from .judges import fair
 from .targets import Target
 
 #: One case in so many has more than three spatial axes.
@@ -37,6 +39,18 @@ class Floor:
 
     asked: tuple[str, ...]
     excused: dict[str, dict[str, str]]
+
+    def requires(self, name: str, case: Case) -> bool:
+        """Whether a target has to claim a case; one that the floor does not name has not."""
+        if name not in self.excused:
+            return False
+        return not set(self.excused[name]) & set(capabilities.labels(case))
+
+
+@cache
+def own() -> Floor:
+    """This repository's own floor."""
+    return load()
 
 
 def load(path: Path | None = None) -> Floor:
@@ -60,18 +74,22 @@ def load(path: Path | None = None) -> Floor:
 
 
 def cases(count: int, seed: int = 0) -> Iterator[Case]:
-    """Legal cases of all that DESIGN section 3 allows, some with four axes and more."""
+    """Legal cases of all that DESIGN section 3 allows, some with four axes and more.
+
+    Where there are gradients, those of the case follow it.
+    """
     rng = np.random.default_rng([seed, 11])
     for i in range(count):
-        yield random_case(rng, 3 if i % HIGHER else MAX_RANK)
+        case = random_case(rng, 3 if i % HIGHER else MAX_RANK)
+        yield case
+        yield from filter(fair, (replace(case, judge=name) for name in GRADIENTS))
 
 
 def below(target: Target, drawn: Iterable[Case], floor: Floor) -> list[tuple[Case, str]]:
     """The cases that a target should claim and does not, each with the reason that it gives."""
-    excused = set(floor.excused[target.name])
     found = []
     for case in drawn:
         claim = target.claims(case)
-        if not claim and not excused & set(capabilities.labels(case)):
+        if not claim and floor.requires(target.name, case):
             found.append((case, claim.reason))
     return found

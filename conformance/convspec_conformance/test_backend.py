@@ -12,6 +12,7 @@ import pytest
 
 from convspec import ConvSpecError
 
+from . import floor
 from .cases import GRADIENTS, Case, parse
 from .generate import suite
 from .plugin import CLAIMED
@@ -86,6 +87,8 @@ def test_case(
         what = "passes" if verdict.status == "pass" else "is not claimed"
         pytest.fail(f"was expected to fail and {what}: remove its line.", pytrace=False)
     if verdict.status == "unclaimed":
+        if floor.own().requires(convspec_worker.name, convspec_case):
+            pytest.fail(f"not claimed, but its floor has it: {verdict.detail}", pytrace=False)
         pytest.skip(f"not claimed: {verdict.detail}")
     if verdict.bad:
         result = {
