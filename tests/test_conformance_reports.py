@@ -85,7 +85,7 @@ def test_counts() -> None:
     assert halves["claimable"] == 2
     assert document.cell_text(halves) == "2 of 6"
     assert document.cell_text(right["capabilities"][groups.index("type: float16")]) == "pass"
-    assert document.cell_text(torch["capabilities"][groups.index("rank: 2")]) == "6 of 73 bad"
+    assert document.cell_text(torch["capabilities"][groups.index("rank: 2")]) == "6 of 69 bad"
 
 
 def test_every_form_leads_with_what_is_claimed() -> None:

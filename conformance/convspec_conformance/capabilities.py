@@ -137,10 +137,17 @@ CAPABILITIES = (
 
 
 def of(case: Case) -> tuple[int, ...]:
-    """Places in :data:`CAPABILITIES` of what a case asks for; a refusal asks for nothing else."""
-    if case.judge == "refusal":
-        return (len(CAPABILITIES) - 1,)
-    return tuple(i for i, capability in enumerate(CAPABILITIES) if capability.asked(case))
+    """Places in :data:`CAPABILITIES` of what a case asks for.
+
+    Refusals and gradients stand under what judges them alone: a backend that has no gradients
+    shall not look as if it lacked a part of each convolution.
+    """
+    alone = case.judge == "refusal" or case.judge in GRADIENTS
+    return tuple(
+        i
+        for i, capability in enumerate(CAPABILITIES)
+        if capability.asked(case) and (capability.group == "judged by" or not alone)
+    )
 
 
 def labels(case: Case) -> tuple[str, ...]:
