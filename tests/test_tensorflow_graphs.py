@@ -108,7 +108,8 @@ def test_functional_form_in_a_graph() -> None:
 
 def test_keras_functional_model() -> None:
     """Inside of a layer a symbolic input of any size is a tensor of unknown sizes."""
-    keras = pytest.importorskip("keras")
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         pytest.fail(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow.")
     spec = SPECS["channels last"]
