@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from convspec import LayoutError, ShapeError, cli
-from convspec.convert import ConvertError, array, blocked
+from convspec.convert import ConvertError, array, blocked, transpose
 from convspec.convert.files import ARRAYS, open_file
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".zarr", ".nii", ".nii.gz")
@@ -59,6 +59,20 @@ def test_tiles_cover_everything_once(data: st.DataObject, tmp_path_factory: Any)
         expected = x.transpose([letters.index(letter) for letter in target])
         with open_file(there) as reader:
             np.testing.assert_array_equal(reader.read("array"), expected)
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_blocks_of_a_copy_cover_everything(data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=5))
+    x = np.arange(np.prod(shape), dtype="int16").reshape(shape)
+    steps = tuple(slice(None, None, data.draw(st.sampled_from([1, -1]))) for _ in shape)
+    view = x.transpose(data.draw(st.permutations(range(len(shape)))))[steps]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(transpose, "SMALL", 0)
+        patched.setattr(transpose, "BLOCK", data.draw(st.integers(1, 200)))
+        np.testing.assert_array_equal(transpose.copy(view), view, strict=True)
+        assert transpose.copy(view).flags.c_contiguous
 
 
 @pytest.mark.parametrize(
@@ -238,3 +252,34 @@ def test_source_that_changes(scan: Path) -> None:
     with pytest.raises(ConvertError, match=r"changed while it was read\. Nothing was written"):
         array(scan, out, "NCDHW", "NDHWC", progress=touch)
     assert os.listdir(scan.parent) == ["scan.npy"]
+
+
+def test_memory_is_a_few_blocks(tmp_path: Path) -> None:
+    """A checkpoint ten times larger than its largest tensor adds less than one of them.
+
+    The bound of the project is 1.3 times the largest tensor plus 100 MB of anonymous memory.
+    """
+    from convspec.convert import checkpoint
+    from convspec.convert.files import Entry, create
+
+    shape, names = (1024, 1024, 5), [f"conv{i}.weight" for i in range(10)]
+    entries = dict.fromkeys(names, Entry((*shape, 1), np.dtype("float32")))
+    writer = create(tmp_path / "m.safetensors", "safetensors", entries)
+    for name in names:
+        writer.write(name, (slice(None),) * 4, np.ones((*shape, 1), "float32"))
+    writer.finish()
+
+    def anonymous() -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("RssAnon:")[2].split()[0])
+
+    before, peak = anonymous(), 0
+
+    def watch(done: int, total: int, what: str) -> None:
+        nonlocal peak
+        peak = max(peak, anonymous())
+
+    rules = {"*": "conv"}
+    out = tmp_path / "o.safetensors"
+    checkpoint(tmp_path / "m.safetensors", out, "torch", "jax", rules=rules, progress=watch)
+    assert peak - before < entries[names[0]].nbytes + 10**8

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from convspec.convert import ConvertError, array, checkpoint, inspect, output
+from convspec.convert import ConvertError, array, checkpoint, inspect, output, stamp
 from convspec.convert.files import Entry, create, open_file
 
 SUFFIXES = {
@@ -100,6 +100,35 @@ def test_fuzzed_files(sample: Path, tmp_path: Path, data: st.DataObject) -> None
     path.write_bytes(content)
     with contextlib.suppress(ConvertError):
         read_all(path)
+
+
+@pytest.mark.parametrize("format", ["zarr", "orbax", "tensorflow", "safetensors-sharded"])
+def test_damaged_folders(format: str, tmp_path: Path) -> None:
+    """Each file of a folder cut in half, emptied or removed: the same numbers, or a typed error."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype("float32")
+    path = tmp_path / "good"
+    writer = create(path, format, {"a": Entry(x.shape, x.dtype)}, stamp.to_text({}))
+    writer.write("a", (slice(None),) * 3, x)
+    writer.finish()
+    writer.close()
+    refused = 0
+    for file in sorted(path.rglob("*")):
+        if not file.is_file():
+            continue
+        content = file.read_bytes()
+        for damaged in (content[: len(content) // 2], b"", None):
+            if damaged is None:
+                file.unlink()
+            else:
+                file.write_bytes(damaged)
+            try:
+                with open_file(path, format) as reader:
+                    for name in reader.entries:
+                        np.testing.assert_array_equal(reader.read(name), x)
+            except ConvertError:
+                refused += 1
+            file.write_bytes(content)
+    assert refused >= 3
 
 
 # ---- crafted files ----

@@ -448,8 +448,10 @@ def test_names_that_collide(tmp_path: Path) -> None:
         checkpoint(path, tmp_path / "o.npz", "torch", "flax")
     arrays = {"a": counting(2), "a.b": counting(2)}
     path = save(tmp_path / "n.safetensors", arrays)
-    with pytest.raises(ConvertError, match="'a/b' would be an array and a group of arrays at once"):
-        checkpoint(path, tmp_path / "o.msgpack", "torch", "flax")
+    for out in ("o.msgpack", "o.h5", "o.ckpt", "o.orbax"):
+        with pytest.raises(ConvertError, match="'a/b' would be an array and a group of arrays"):
+            checkpoint(path, tmp_path / out, "torch", "flax")
+        assert not (tmp_path / out).exists()
 
 
 def test_what_must_be_said(source: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConvertError, package
+from .nested import tree_of
 from .npz import open_zip
 from .protocol import (
     LARGEST_STAMP,
@@ -161,6 +162,7 @@ class _Checked:
 class Hdf5Writer(Writer):
     def __init__(self, path: Path, entries: Mapping[str, Entry], stamp: str) -> None:
         super().__init__(path, entries, stamp)
+        tree_of(path, ((name, name) for name in entries), "/")  # no array is a group as well
         self._file = package("h5py").File(path, "x", libver="v110", locking=False)
         for name, entry in self.entries.items():
             if entry.dtype.name == "bfloat16":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ class TorchReader(Reader):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._torch = package("torch")
-        is_zip = zipfile.is_zipfile(path)
+        with path.open("rb") as stream:
+            is_zip = stream.read(4) == b"PK\x03\x04"
         if is_zip:
             open_zip(path).close()  # sizes and names are checked before torch sees them
         try:

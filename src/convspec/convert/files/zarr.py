@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConvertError, package
+from .nested import tree_of
 from .npy import NAME
 from .protocol import (
     LARGEST_STAMP,
@@ -41,11 +42,11 @@ class ZarrReader(Reader):
         try:
             root = zarr.open(path, mode="r")
             single = isinstance(root, zarr.Array)
+            self.stamp = str(root.attrs.get(STAMP, ""))[:LARGEST_STAMP]
             members = [(NAME, root)] if single else root.members(max_depth=None)
             for name, found in members:
                 if isinstance(found, zarr.Array):
                     self._add(name, found)
-            self.stamp = str(root.attrs.get(STAMP, ""))[:LARGEST_STAMP]
         except ConvertError:
             raise
         except Exception as error:  # zarr raises many kinds at damaged stores
@@ -56,6 +57,12 @@ class ZarrReader(Reader):
         if not is_number(dtype):
             self.skipped[name] = f"{dtype}, no numbers"
             return
+        # Chunks that are not there read as zeros. That is zarr's way to keep zeros; not ours.
+        if self.stamp and found.nchunks_initialized < found.nchunks:
+            raise ConvertError(
+                f"{self.path}: {name!r} lacks {found.nchunks - found.nchunks_initialized} of its "
+                f"{found.nchunks} chunks; copy the folder anew."
+            )
         self._arrays[name] = found
         self.entries[name] = Entry(check_shape(self.path, name, found.shape), dtype)
 
@@ -80,6 +87,7 @@ class _Checked:
 class ZarrWriter(Writer):
     def __init__(self, path: Path, entries: Mapping[str, Entry], stamp: str) -> None:
         super().__init__(path, entries, stamp)
+        tree_of(path, ((name, name) for name in entries), "/")  # no array is a group as well
         zarr = package("zarr")
         single = list(self.entries) == [NAME]
         root: Any = None if single else zarr.open_group(path, mode="w-")
@@ -88,6 +96,7 @@ class ZarrWriter(Writer):
             if entry.dtype.kind not in "biufc":
                 raise unsupported(path, name, entry.dtype, "zarr")
             options = {"shape": entry.shape, "dtype": entry.dtype, "chunks": _chunks(entry)}
+            options["config"] = {"write_empty_chunks": True}
             if single:
                 self._arrays[name] = root = zarr.create_array(path, **options)
             else:
