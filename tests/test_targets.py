@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import convspec
 import convspec_conformance as conformance
 from convspec import BackendNotFoundError, ConvSpec, ConvSpecError
 from convspec_conformance.cases import Case, parse
@@ -63,7 +64,13 @@ def test_settings_come_before_the_framework(monkeypatch: pytest.MonkeyPatch) -> 
 # ---- modes ----
 
 #: Every how many of the smoke cases are run: XLA compiles each one of them.
-EVERY = {"torch-channels-last": 4, "tensorflow-graph": 6, "tensorflow-xla": 17, "jax-jit": 17}
+EVERY = {
+    "torch-channels-last": 4,
+    "torch-traced": 17,
+    "tensorflow-graph": 6,
+    "tensorflow-xla": 17,
+    "jax-jit": 17,
+}
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -80,6 +87,73 @@ def test_channels_last_means_strides() -> None:
     assert target.given(np.zeros((2, 3, 4, 5), "float32")).stride() == (60, 1, 15, 3)
     assert target.given(np.zeros((2, 3, 4, 5, 6), "float32")).stride() == (360, 1, 90, 18, 3)
     assert target.given(np.zeros((2, 3, 4), "float32")).stride() == (12, 4, 1)
+
+
+# ---- a backend of a third party ----
+
+
+class Box:
+    """An array that no registered backend owns."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+
+class BoxBackend(convspec.Backend):
+    """Boxes, computed by the reference; registered nowhere."""
+
+    name = "box"
+
+    @property
+    def capabilities(self) -> convspec.Capabilities:
+        return convspec.Capabilities("1", ("float32",), None, ("cpu",), gradients=False)
+
+    def owns(self, x: object) -> bool:
+        return isinstance(x, Box)
+
+    def describe(self, x: Any) -> tuple[tuple[int, ...], str, str]:
+        return x.array.shape, x.array.dtype.name, "cpu"
+
+    def supports(self, problem: Any, env: Any) -> convspec.Support:
+        ok = env.dtype == env.out_dtype == "float32" and not problem.transposed
+        return convspec.Support(ok, "native" if ok else "none", "" if ok else "float32, forward")
+
+    def prepare(self, problem: Any, env: Any) -> Any:
+        if not self.supports(problem, env):
+            raise convspec.UnsupportedError("backend: box computes float32, forward.")
+        fields = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+        names = (*fields, "groups", "padding_mode", "layout", "output_layout", "weight_layout")
+        given = {name: getattr(problem, name) for name in names}
+        spec = ConvSpec(
+            **given, flip_kernel=problem.flip_kernel, group_axis=problem.group_axis, bias=env.bias
+        )
+        return lambda *boxes: Box(convspec.reference(spec, *(box.array for box in boxes)))
+
+    def from_foreign(self, x: Any, like: Any = None) -> Box:
+        return Box(np.asarray(x))
+
+    def to_numpy(self, x: Box) -> np.ndarray:
+        return x.array
+
+
+box_backend = BoxBackend()
+
+
+def test_a_backend_that_is_not_registered() -> None:
+    """As ``--backend package.module:object``, on arrays that only this object knows."""
+    target = conformance.load("test_targets:box_backend")
+    counts = {"pass": 0, "unclaimed": 0}
+    for case in SMOKE:
+        verdict = conformance.judge(case, target)
+        assert not verdict.bad, f"{case.line}\n{verdict.detail}"
+        counts[verdict.status] += 1
+    assert min(counts.values()) > 20
+    spec, x, w = ConvSpec(1, 1, 1, layout="NCW"), np.ones((1, 1, 3)), np.ones((1, 1, 1))
+    wide = [a.astype("float32") for a in (x, w)]
+    assert isinstance(spec(*wide, backend=box_backend), np.ndarray)
+    assert isinstance(spec(Box(wide[0]), wide[1], backend=box_backend), Box)
+    with pytest.raises(BackendNotFoundError, match=r"^x: no backend owns an array of type .*\.Box"):
+        spec(Box(x), Box(w))
 
 
 # ---- frameworks' own calls ----

@@ -37,11 +37,16 @@ class MlxBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return x.shape, _arrays.name_of(x.dtype), _arrays.device_kind()
 
+    def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
+        return tuple(mx.vjp(function, list(arrays), [cotangent])[1])
+
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
         return Orders(data, f"O{problem.spatial}I", data, "O")
 
     def lacks(self, call: Call) -> str:
+        if not call.nonempty:
+            return "batch"  # the gradient by the weight would end the process
         if call.bias:
             return "bias"
         if call.transposed:
@@ -51,8 +56,13 @@ class MlxBackend(PlanBackend):
         if call.rank == 3 and call.groups > 1:
             # Many groups cost fewer kernel calls as taps of the first axis, each with its groups.
             return "rank" if call.groups > call.kernel_size[0] else "groups"
-        # Negative amounts are not documented, and give wrong sizes beside an input dilation.
-        return "padding" if any(lo < 0 or hi < 0 for lo, hi in call.padding) else ""
+        # Negative amounts are not documented, and give wrong sizes beside an input dilation. So do
+        # those of the kernel's own gradient, where padding reaches further than the kernel.
+        fits = all(
+            min(pair) >= 0 and max(pair) < extent
+            for pair, extent in zip(call.padding, call.extents, strict=True)
+        )
+        return "" if fits else "padding"
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return mode in _arrays.MODES

@@ -13,7 +13,7 @@ from convspec.dtypes import COMPLEX
 from . import bounds, fillings, gradients, properties, refusals
 from .cases import GRADIENTS, Case
 from .fillings import Array
-from .targets import Target
+from .targets import NotGivenError, Target
 from .watching import Watched
 
 #: Verdicts: the case holds; it does not; it is not claimed and was not run; the target raised; its
@@ -71,7 +71,7 @@ def _computed(case: Case, target: Target, claim: Support) -> Verdict:
             return _differentiated(case, target)
         return _held(case, target)
     except UnsupportedError as error:
-        if not claim:
+        if not claim or case.judge in properties.PROPERTIES:  # which ask for other specs too
             return Verdict("unclaimed", str(error))
         return Verdict("error", f"claimed, but refused: {error}")
     except Exception as error:  # whatever the target raises is a result
@@ -170,6 +170,8 @@ def _refused(case: Case, target: Target) -> Verdict:
         if isinstance(error, ConvSpecError) or not _typed(target):
             return Verdict("pass")
         return Verdict("fail", f"refused by {type(error).__name__}, which is no ConvSpecError")
+    except NotGivenError as error:
+        return Verdict("unclaimed", str(error))
     except Exception as error:
         if not _typed(target):
             return Verdict("pass")

@@ -15,7 +15,7 @@ import numpy as np
 from convspec import ConvSpec, ConvSpecError, Support, UnsupportedError, convert_layout
 from convspec.dtypes import HALF
 
-from .cases import Case
+from .cases import GRADIENTS, Case
 from .targets import Array
 
 
@@ -61,6 +61,8 @@ class RawTarget(ABC):
     def claims(self, case: Case) -> Support:
         if case.judge == "refusal" and case.wrong not in self.refuses:
             return Support(False, "none", "a rule of convspec's own")
+        if case.judge in GRADIENTS:
+            return Support(False, "none", "its forward calls alone are tested")
         if case.judge == "shift":
             return Support(False, "none", "shifted padding is seldom native")
         if case.output_size is not None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from convspec import Backend, ConvSpec, ConvSpecError, Support, get_backend
+from convspec import Backend, ConvSpec, ConvSpecError, Support, UnsupportedError, get_backend
 from convspec.backend import Environment
 from convspec.problem import resolve
 
@@ -79,6 +79,10 @@ class Differentiable(Target, Protocol):
         """Those of ``<u, dx>`` by w and g, and of ``<v, dw>`` by x and g; there is no bias."""
 
 
+class NotGivenError(UnsupportedError):
+    """A framework has no array of this type, so that nothing can be asked of it."""
+
+
 class BackendTarget:
     """A convspec backend, through the spec's own call.
 
@@ -91,8 +95,15 @@ class BackendTarget:
         self.name = backend.name if name is None else name
 
     def given(self, array: Array) -> Any:
-        """A NumPy array as the framework's own."""
-        return self.backend.from_foreign(array)
+        """A NumPy array as the framework's own.
+
+        Raises:
+            NotGivenError: the framework has no such array.
+        """
+        try:
+            return self.backend.from_foreign(array)
+        except Exception as error:  # each framework has its own
+            raise NotGivenError(f"backend: {self.name} has no such array: {error}") from error
 
     def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
         """The spec on the framework's arrays."""

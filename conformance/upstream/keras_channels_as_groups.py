@@ -8,7 +8,7 @@ import numpy as np
 
 x, weight = np.ones((1, 3, 3, 4), "float32"), np.ones((2, 2, 2, 6), "float32")
 try:
-    got = tuple(keras.ops.conv(x, weight, 1, "valid").shape)
+    got: object = tuple(keras.ops.conv(x, weight, 1, "valid").shape)
 except Exception as error:  # each backend has its own
     got = f"refused: {error}"
 broken = not isinstance(got, str)

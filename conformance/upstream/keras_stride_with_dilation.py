@@ -9,7 +9,7 @@ import numpy as np
 
 x, weight = np.ones((1, 9, 9, 2), "float32"), np.ones((2, 2, 2, 3), "float32")
 try:
-    got = tuple(keras.ops.conv(x, weight, 2, "valid", dilation_rate=2).shape)
+    got: object = tuple(keras.ops.conv(x, weight, 2, "valid", dilation_rate=2).shape)
 except ValueError as error:
     got = f"refused: {error}"
 broken = got != (1, 4, 4, 3)

@@ -12,7 +12,7 @@ x, weight = mx.arange(3.0).reshape(1, 3, 1), mx.ones((1, 1, 1))
 expected = [0.0, 1.0, 0.0]  # 0 0 1 0 2 without its ends
 try:
     y = mx.conv_general(x, weight, padding=([-1], [-1]), input_dilation=2)
-    got = y.reshape(-1).tolist()
+    got: object = y.reshape(-1).tolist()
 except ValueError as error:
     got = f"refused: {error}"
 broken = not (isinstance(got, str) or got == expected)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 x, weight = np.ones((1, 3, 3, 4), "float32"), np.ones((2, 2, 2, 6), "float32")
 try:
-    got = tuple(tf.nn.conv2d(x, weight, 1, "VALID").shape)
+    got: object = tuple(tf.nn.conv2d(x, weight, 1, "VALID").shape)
 except (ValueError, tf.errors.InvalidArgumentError) as error:
     got = f"refused: {error}"
 broken = not isinstance(got, str)

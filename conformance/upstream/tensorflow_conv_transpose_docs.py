@@ -10,7 +10,7 @@ import tensorflow as tf
 x, documented = np.ones((1, 4, 2), "float32"), np.ones((3, 2, 5), "float32")
 says = "spatial_filter_shape + [in_channels, out_channels]" in str(tf.nn.conv_transpose.__doc__)
 try:
-    got = tuple(tf.nn.conv_transpose(x, documented, (1, 6, 5), 1, "VALID").shape)
+    got: object = tuple(tf.nn.conv_transpose(x, documented, (1, 6, 5), 1, "VALID").shape)
 except (ValueError, tf.errors.InvalidArgumentError) as error:
     got = f"refused: {error}"
 broken = says and got != (1, 6, 5)

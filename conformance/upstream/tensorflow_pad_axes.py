@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 try:
-    got = tuple(tf.pad(np.ones((1,) * 7, "float32"), [(1, 1)] * 7).shape)
+    got: object = tuple(tf.pad(np.ones((1,) * 7, "float32"), [(1, 1)] * 7).shape)
 except tf.errors.InvalidArgumentError as error:
     got = f"refused: {error}"
 broken = got != (3,) * 7

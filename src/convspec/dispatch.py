@@ -124,14 +124,19 @@ def _present(name: str) -> bool:
         return True
 
 
-def owner(x: Any, name: str = "x") -> Backend:
+def owner(x: Any, name: str = "x", guest: Backend | None = None) -> Backend:
     """The backend whose array ``x`` is, found once for each type.
+
+    Args:
+        x: an array or a variable.
+        name: of the argument that it is, for the message.
+        guest: a backend that takes part in the call and need not be registered.
 
     Raises:
         BackendNotFoundError: no loaded framework owns it.
     """
     found = _owner_of(type(x))
-    return _find_owner(x, name) if found is None else _loaded[found]
+    return _find_owner(x, name, guest) if found is None else _loaded[found]
 
 
 @fixed
@@ -157,14 +162,16 @@ def _imported() -> tuple[str, ...]:
     return names
 
 
-def held(x: Any, name: str) -> tuple[Backend, Any]:
+def held(x: Any, name: str, guest: Backend | None = None) -> tuple[Backend, Any]:
     """The array in ``x``, which may be a variable, and the backend whose array it is.
+
+    ``guest`` is a backend that takes part in the call and need not be registered.
 
     Raises:
         BackendNotFoundError: no loaded framework owns ``x``, or what it holds.
         UnsupportedError: it is no dense array, such as a sparse one.
     """
-    backend = owner(x, name)
+    backend = owner(x, name, guest)
     try:
         array = backend.unwrap(x)
     except Exception as error:
@@ -172,7 +179,7 @@ def held(x: Any, name: str) -> tuple[Backend, Any]:
             f"{name}: a {type(x).__name__} is no plain array of {backend.name}: {_first(error)}"
         ) from error
     # A variable may hold another framework's array, as an nnx.Param a NumPy one.
-    return (backend, array) if type(array) is type(x) else held(array, name)
+    return (backend, array) if type(array) is type(x) else held(array, name, guest)
 
 
 def _first(error: Exception) -> str:
@@ -180,7 +187,7 @@ def _first(error: Exception) -> str:
     return f"{error}".strip().split("\n")[0][:100]
 
 
-def _find_owner(x: Any, name: str) -> Backend:
+def _find_owner(x: Any, name: str, guest: Backend | None) -> Backend:
     names = _imported()
     # A compiler that reads this code cannot read how other frameworks know their arrays.
     first = [name for name in names if name in _loaded and _loaded[name].recording()]
@@ -189,6 +196,8 @@ def _find_owner(x: Any, name: str) -> Backend:
         if backend.owns(x):
             _set_owner(type(x), module)
             return backend
+    if guest is not None and guest.owns(x):
+        return guest
     kind = f"{type(x).__module__}.{type(x).__qualname__}"
     loaded = ", ".join(sorted(_imported()))
     raise BackendNotFoundError(
@@ -222,15 +231,15 @@ def call(
     backend: str | Backend | None,
 ) -> Any:
     """Compute ``spec`` on arrays: see :meth:`ConvSpec.__call__`."""
-    own, x = held(x, "x")
+    engine = None if backend is None else chosen(backend)
+    own, x = held(x, "x", engine)
     weight = _joined(own, weight, "weight", x)
     if bias is not None:
         bias = _joined(own, bias, "bias", x)
-    engine = own
-    if backend is not None:
-        engine = chosen(backend)
-        if engine is not own and not engine.owns(x):
-            return _elsewhere(own, engine, spec, x, weight, bias, output_size, out_dtype)
+    if engine is None:
+        engine = own
+    elif engine is not own and not engine.owns(x):
+        return _elsewhere(own, engine, spec, x, weight, bias, output_size, out_dtype)
     shape, dtype, device = engine.describe(x)
     w = _beside(engine, weight, "weight", x, device)
     b = None if bias is None else _beside(engine, bias, "bias", x, device)
@@ -390,9 +399,12 @@ def _prepare(
                 f"{name}: is {described[1]}, but x is {dtype}; all arrays of a call have one type."
                 f"\n  Convert one of them, or ask for another result type with out_dtype=."
             )
+    out = dtype if out_dtype is None else dtypes.name_of(out_dtype, "out_dtype")
+    dtypes.check("x", dtype)
+    dtypes.check_out(dtype, out)
     env = Environment(
         dtype=dtype,
-        out_dtype=dtype if out_dtype is None else dtypes.name_of(out_dtype, "out_dtype"),
+        out_dtype=out,
         device=device,
         bias=bias is not None,
         traced=traced,
@@ -418,7 +430,7 @@ def _joined(own: Backend, array: Any, name: str, x: Any) -> Any:
     """A weight or bias as an array of x's framework; only NumPy arrays are handed over."""
     if array is None:
         raise ShapeError(f"{name}: expected an array, got None.")
-    theirs, array = held(array, name)
+    theirs, array = held(array, name, own)
     if theirs is own:
         return array
     if theirs.name == "numpy":

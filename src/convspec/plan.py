@@ -146,6 +146,22 @@ class Call:
         return tuple(extent(k, d) for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
     @property
+    def covered(self) -> tuple[int, ...]:
+        """How many input positions the windows of a forward call reach; later ones do nothing."""
+        return tuple(
+            min(n, max(((out - 1) * step + reach - 1 - lo) // gap + 1, 0))
+            for n, out, step, reach, (lo, _), gap in zip(
+                self.input_size,
+                self.output_size,
+                self.stride,
+                self.extents,
+                self.padding,
+                self.input_dilation,
+                strict=True,
+            )
+        )
+
+    @property
     def overcropped(self) -> bool:
         """Whether negative padding takes away more than the dilated input has, on some axis."""
         return any(

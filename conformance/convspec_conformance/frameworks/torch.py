@@ -8,9 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 
-from convspec import ConvSpec, get_backend
+from convspec import ConvSpec, Support, get_backend
 from convspec.dtypes import COMPLEX, FLOAT, HALF
 
+from ..cases import Case
 from ..raw import RawTarget, amounts, named
 from ..targets import Array, BackendTarget
 
@@ -50,10 +51,18 @@ def raw() -> RawTarget:
 class Compiled(BackendTarget):
     """Each call compiled by itself, in one graph."""
 
+    #: Dynamo hands on what a call raises while it is read as an error of its own.
+    typed_refusals = False
+
     def __init__(self, engine: str) -> None:
         _precise()
         super().__init__(get_backend("torch"))
         self.engine = engine
+
+    def claims(self, case: Case) -> Support:
+        if case.judge == "gradient2":
+            return Support(False, "none", "torch.compile differentiates once")
+        return super().claims(case)
 
     def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
         torch._dynamo.reset()  # one graph too many, and Dynamo would go on without compiling
@@ -61,8 +70,7 @@ class Compiled(BackendTarget):
         def one(*given: Any) -> Any:
             return super(Compiled, self).call(spec, *given, **options)
 
-        with torch.no_grad():
-            return torch.compile(one, backend=self.engine, fullgraph=True)(*arrays)
+        return torch.compile(one, backend=self.engine, fullgraph=True)(*arrays)
 
 
 class ChannelsLast(BackendTarget):
