@@ -464,6 +464,10 @@ def test_what_must_be_said(source: Path) -> None:
         checkpoint(source, out, "torch", "caffe")
     with pytest.raises(ConvertError, match=r"a \.keras file holds a model.*--like"):
         checkpoint(source, source.with_name("o.keras"), "torch")
+    with pytest.raises(ConvertError, match="format: 'pickle' is none of npy, npz"):
+        checkpoint(source, out, "torch", "keras", format="pickle")
+    with pytest.raises(ConvertError, match="dtype: 'int8' is none of float16, bfloat16"):
+        checkpoint(source, out, "torch", "keras", dtype="int8")
     with pytest.raises(ConvertError, match="nifti files hold no checkpoints"):
         checkpoint(source, source.with_name("o.nii"), "torch")
     with pytest.raises(ConvertError, match=r"neither an \.onnx nor a \.keras file"):
@@ -473,6 +477,21 @@ def test_what_must_be_said(source: Path) -> None:
 
 
 # ---- command line ----
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convert"],
+        ["convert", "array"],
+        ["convert", "weight"],
+        ["convert", "checkpoint"],
+        ["inspect"],
+    ],
+)
+def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command, "--help"]) == 0
+    assert f"\n  convspec {' '.join(command)}" in capsys.readouterr().out.partition("\nexample")[2]
 
 
 def test_commands(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

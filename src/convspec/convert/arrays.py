@@ -15,7 +15,7 @@ from ..layouts import permutation
 from . import blocked, stamp, watch
 from .blocked import Blocked
 from .errors import ConvertError
-from .files import ARRAYS, Entry, Reader, create, format_of, open_file
+from .files import ARRAYS, Entry, Reader, chosen_format, create, open_file
 from .files.nifti import NiftiReader
 from .files.npy import NAME
 from .files.protocol import blocks, native
@@ -91,7 +91,7 @@ def array(
         ConvertError: a file cannot be read or written, or holds several arrays.
     """
     path, out = Path(path), Path(out)
-    format = format or format_of(out, writing=True)
+    format = chosen_format(out, format)
     if format not in ARRAYS:
         raise ConvertError(f"{out}: {format} files hold no single arrays; write {ARRAYS[0]}.")
     check_target(out, (path,), force=force, in_place=in_place)

@@ -13,7 +13,7 @@ from ..spec import ConvSpec
 from . import models, stamp, watch
 from .arrays import Progress
 from .errors import ConvertError
-from .files import CHECKPOINTS, Entry, Reader, create, format_of, open_file
+from .files import CHECKPOINTS, Entry, Reader, chosen_format, create, open_file
 from .files.protocol import blocks
 from .kinds import Flatten, Kind, from_dict, read_rules, to_dict
 from .orders import KNOWN
@@ -105,7 +105,7 @@ def checkpoint(
             type does not fit, or the result is wrong (``verify``).
     """
     path, out = Path(path), Path(out)
-    format = format or format_of(out, writing=True)
+    format = chosen_format(out, format)
     if format not in CHECKPOINTS:
         raise ConvertError(f"{out}: {format} files hold no checkpoints; write .safetensors.")
     if not dry_run:

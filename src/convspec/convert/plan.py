@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import FLOAT, HALF
 from ..errors import ConvSpecError
 from ..layouts import spatial_letters, standard_order
 from ..spec import ConvSpec
@@ -207,6 +208,8 @@ class _Planner:
         self.entries, self.source, self.target, self.known = entries, source, target, known
         self.keras = target_format in KERAS_FILES
         self.originals = originals
+        if dtype is not None and dtype not in HALF + FLOAT:
+            raise ConvertError(f"dtype: {dtype!r} is none of {', '.join(HALF + FLOAT)}.")
         self.dtype = None if dtype is None else dtype_of(dtype)
         self.shapes = {name: entry.shape for name, entry in entries.items()}
         order = list(entries)

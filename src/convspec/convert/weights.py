@@ -9,7 +9,7 @@ from ..spec import ConvSpec
 from . import stamp, watch
 from .arrays import chosen, same_bits
 from .errors import ConvertError
-from .files import ARRAYS, Entry, create, format_of, open_file
+from .files import ARRAYS, Entry, chosen_format, create, open_file
 from .files.npy import NAME
 from .files.protocol import native
 from .orders import Order, convert_weight, in_order, weight_spec
@@ -74,7 +74,7 @@ def weight(
         ConvertError: a file cannot be read or written, or holds several arrays.
     """
     path, out = Path(path), Path(out)
-    format = format or format_of(out, writing=True)
+    format = chosen_format(out, format)
     if format not in ARRAYS or format == "nifti":
         raise ConvertError(f"{out}: {format} files hold no kernels; write .npy or another format.")
     check_target(out, (path,), force=force, in_place=in_place)

@@ -27,6 +27,7 @@ __all__ = [
     "Entry",
     "Reader",
     "Writer",
+    "chosen_format",
     "create",
     "format_of",
     "open_file",
@@ -123,6 +124,19 @@ def format_of(path: Path, *, writing: bool = False) -> str:
         f"{path}: cannot tell the format; known endings are {known}.\n"
         f"  Or name it with format=, one of {', '.join(FORMATS)}."
     )
+
+
+def chosen_format(path: Path, format: str | None) -> str:
+    """The format of a file to be written: as asked for, or what its name says.
+
+    Raises:
+        ConvertError: there is no such format, or the name tells none.
+    """
+    if format is None:
+        return format_of(path, writing=True)
+    if format not in FORMATS:
+        raise ConvertError(f"format: {format!r} is none of {', '.join(FORMATS)}.")
+    return format
 
 
 def open_file(path: str | Path, format: str | None = None) -> Reader:
