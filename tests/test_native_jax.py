@@ -339,6 +339,29 @@ def test_what_they_cannot_express(name: str, spec: ConvSpec, message: str) -> No
         spec.to_native(name, np.ones(spec.weight_shape, "float32"))
 
 
+@pytest.mark.parametrize("name", ["flax", "equinox"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ConvSpec(2, 3, (3, 2), 2, ((1, 2), (0, 1)), padding_mode="replicate"),
+        ConvSpec(2, 3, (3, 2), padding=((2, -1), (1, 0)), padding_mode="circular"),
+        ConvSpec(2, 3, (3, 2), padding_mode="reflect"),
+    ],
+    ids=["replicate", "cropped", "nothing"],
+)
+def test_a_padding_layer_beside_it(name: str, spec: ConvSpec) -> None:
+    rng = np.random.default_rng(0)
+    x = integers(rng, (1, 2, 7, 6), "float32")
+    w, b = integers(rng, spec.weight_shape, "float32"), integers(rng, (3,), "float32")
+    layer = spec.to_native(name, w, b, explicit_padding=True)
+    expected = spec(x, w, b)
+    if name == "equinox":
+        np.testing.assert_array_equal(layer(jnp.asarray(x[0])), expected[0])
+    else:
+        y = layer(jnp.asarray(convspec.convert_layout(x, "NCHW", "NHWC")))
+        np.testing.assert_array_equal(convspec.convert_layout(y, "NHWC", "NCHW"), expected)
+
+
 # ---- our own layer ----
 
 SPEC = ConvSpec(4, 6, 3, 2, "same", groups=2, layout="NCHW", weight_layout="IOHW")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -9,12 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from convspec import ConvSpec, UnsupportedError
+from convspec.arguments import Pair
 from convspec.geometry import extent
 from convspec.layouts import default_spatial
 from convspec.natives import Layer, Native, cannot, crops, overridden, spelled_out
 
 from ._arrays import as_array
-from ._native import WORDS
+from ._native import WORDS, padding_function
 
 
 def _options(layer: Any) -> dict[str, Any]:
@@ -117,6 +119,11 @@ class EquinoxNative(Native):
         values = jnp.array(values).reshape(layer.bias.shape)
         return eqx.tree_at(lambda layer: (layer.weight, layer.bias), layer, (weight, values))
 
+    def padded(self, layer: Any, pairs: Sequence[Pair], mode: str, *, transposed: bool) -> Any:
+        assert not transposed, "a transposed padding is never refused"
+        pad = eqx.nn.Lambda(padding_function([(0, 0), *pairs], mode))
+        return eqx.nn.Sequential([pad, layer])
+
 
 def _padding(spec: ConvSpec) -> tuple[Any, tuple[int, ...]]:
     for word, name in WORDS.items():
@@ -133,7 +140,7 @@ def _padding(spec: ConvSpec) -> tuple[Any, tuple[int, ...]]:
                 raise cannot(place, rule)
             if spec.padding_mode != "zeros" and min(entry) < 0:
                 rule = f"equinox.nn cannot crop where padding is {spec.padding_mode!r}"
-                raise cannot(place, f"{rule}, and {entry} does")
+                raise cannot(place, f"{rule}, and {entry} does", padding=True)
         return padding, spec.output_padding
     # Equinox gives back less than the stride, but it takes any crop, also a negative one.
     return tuple((lo, hi - extra) for lo, hi, extra in crops(spec)), (0,) * spec.rank

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from convspec import ConvSpec, UnsupportedError
+from convspec.arguments import Pair
 from convspec.geometry import extent
 from convspec.layouts import default_spatial
 from convspec.natives import Layer, Native, cannot, crops, overridden, spelled_out
 
 from ._arrays import as_array
-from ._native import WORDS, amounts_of_dilated, transposed_words
+from ._native import WORDS, amounts_of_dilated, padding_function, transposed_words
 from ._nnx import Conv
 
 #: Flax pads by e-1 in all before a convolution without padding: ((e-1)//2, e//2).
@@ -154,31 +156,30 @@ class FlaxNative(Native):
             raise cannot("groups", f"nnx.ConvTranspose has none, and there are {spec.groups}")
         return nnx.ConvTranspose(padding=_transposed_padding(spec), **options)
 
+    def padded(self, layer: Any, pairs: Sequence[Pair], mode: str, *, transposed: bool) -> Any:
+        assert not transposed, "a transposed padding is never refused"
+        return nnx.Sequential(padding_function([(0, 0), *pairs, (0, 0)], mode), layer)
+
 
 def _forward_padding(spec: ConvSpec) -> Any:
-    if spec.padding_mode == "zeros":
-        for word, name in WORDS.items():
-            if set(spec.padding) == {name}:
-                return word
     spelled = spelled_out(spec)
+    mode = spec.padding_mode if any(map(any, spelled.padding)) else "zeros"
+    for word, name in WORDS.items():
+        if mode == "zeros" and set(spec.padding) == {name}:
+            return word
+    own = {mode: word for word, mode in MODES.items()}
     for i, entry in enumerate(spelled.padding):
-        place = f"padding[{i}] (axis {spec.spatial[i]})"
+        place, e = f"padding[{i}] (axis {spec.spatial[i]})", spec.receptive_field[i]
         if isinstance(entry, str):
             rule = f"nnx.Conv has named padding on all axes or none, and {entry!r} is not on all"
             raise cannot(place, rule)
-        if spec.padding_mode == "zeros":
-            continue
-        e = spec.receptive_field[i]
-        own = {mode: word for word, mode in MODES.items()}
-        if spec.padding_mode not in own or entry != ((e - 1) // 2, e // 2):
-            raise cannot(
-                place,
-                f"beside zeros nnx.Conv has {' and '.join(MODES)}, by e-1 positions in all, "
-                f"and this is {spec.padding_mode!r} by {entry}",
+        if mode != "zeros" and (mode not in own or entry != ((e - 1) // 2, e // 2)):
+            rule = (
+                f"beside zeros nnx.Conv has {' and '.join(MODES)}, by e-1 positions in all, and "
+                f"this is {mode!r} by {entry}"
             )
-    if spec.padding_mode == "zeros":
-        return spelled.padding
-    return {mode: word for word, mode in MODES.items()}[spec.padding_mode]
+            raise cannot(place, rule, padding=True)
+    return spelled.padding if mode == "zeros" else own[mode]
 
 
 def _transposed_padding(spec: ConvSpec) -> Any:

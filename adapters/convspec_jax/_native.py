@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from convspec import ConvSpec, ShapeError, UnsupportedError
-from convspec.arguments import shown
+from convspec.arguments import Pair, shown
 from convspec.geometry import extent, same_padding
 from convspec.layouts import default_spatial, reorder, spatial_letters
 from convspec.natives import Native, known, sizes_of
+
+from ._arrays import pad
 
 WORDS = {"VALID": "valid", "SAME": "same", "SAME_LOWER": "same_lower"}
 
@@ -33,6 +35,13 @@ def transposed_words(
     if word == "VALID":
         return "valid", tuple(max(s - e, 0) for e, s in zip(extents, strides, strict=True))
     return "same", (0,) * len(extents)
+
+
+def padding_function(pairs: Sequence[Pair], mode: str) -> Callable[[Any], Any]:
+    """A function that pads all axes of an array by the amounts above 0, and crops by the rest."""
+    added = tuple((max(lo, 0), max(hi, 0)) for lo, hi in pairs)
+    cropped = tuple((min(lo, 0), min(hi, 0)) for lo, hi in pairs)
+    return lambda x: pad(pad(x, pairs=added, mode=mode), pairs=cropped, mode="zeros")
 
 
 class _Numbers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -106,8 +106,15 @@ def _load(name: str) -> Native:
     return native
 
 
-def _imported() -> list[Native]:
-    return [_load(name) for name in sorted(entry_points()) if name in sys.modules]
+def _imported() -> Iterator[Native]:
+    """The readers of what somebody has imported; one that does not load is no other's trouble."""
+    for name in sorted(entry_points()):
+        if name in sys.modules:
+            try:
+                native = _load(name)
+            except Exception:
+                continue
+            yield native
 
 
 def get_native(name: str) -> Native:
@@ -136,9 +143,10 @@ def _known(kind: str) -> str:
         table = getattr(native, kind)
         if table:
             parts.append(f"{native.name}: {', '.join(_name(entry) for entry in table)}")
-    absent = [name for name in sorted(entry_points()) if name not in sys.modules]
+    loaded = {native.name for native in _imported()}
+    absent = [name for name in sorted(entry_points()) if name not in loaded]
     text = "\n  It reads " + ("; ".join(parts) or "nothing of what is imported") + "."
-    return text + (f"\n  Not imported, so not looked at: {', '.join(absent)}." if absent else "")
+    return text + (f"\n  Not loaded, so not looked at: {', '.join(absent)}." if absent else "")
 
 
 def _name(thing: Any) -> str:
@@ -273,12 +281,13 @@ def make(
         weights.check_bias(tuple(own.describe(bias)[0]), spec)
         arrays["bias"] = bias
     given = {key: _for(native, array, key) for key, array in arrays.items()}
-    if not explicit_padding:
+    try:
         return native.make(target, given["weight"], given.get("bias"))
+    except UnsupportedError:
+        if not explicit_padding:
+            raise
     plain, pairs = unpadded(target)
     layer = native.make(plain, given["weight"], given.get("bias"))
-    if not any(map(any, pairs)):
-        return layer
     return native.padded(layer, pairs, target.padding_mode, transposed=target.transposed)
 
 

@@ -325,7 +325,7 @@ class ConvSpec:
         it. The arrays come with :func:`convspec.layer_arrays`.
 
         Args:
-            layer: a convolution of ``torch.nn``, Keras, ``flax.nnx`` or Equinox, a
+            layer: a convolution of ``torch.nn``, Keras, ``flax.nnx``, Equinox or MLX, a
                 ``convspec_onnx.Convolution`` or an ONNX model that has just one, or a layer of
                 one of our adapters.
 
@@ -367,14 +367,14 @@ class ConvSpec:
         """A framework's own layer that computes this convolution on its convention's data layout.
 
         Args:
-            name: torch, keras, flax, equinox or onnx (which gives a model of one node).
+            name: torch, keras, flax, equinox, mlx or onnx (which gives a model of one node).
             weight: array of ``weight_shape`` in this spec's order, of any framework. The layer
                 gets a copy, in its own order.
             bias: array of shape ``(out_channels,)``. Left out where ``bias`` is true, the layer
                 has one of zeros.
-            explicit_padding: pad the input in a layer of its own before a convolution without
-                padding (transposed, crop the output after it), for what the framework's
-                convolution cannot pad itself.
+            explicit_padding: where the framework's convolution cannot pad like this, pad the
+                input in a layer of its own before a convolution without padding (transposed,
+                crop the output after it).
 
         Raises:
             UnsupportedError: the framework's layers cannot express the spec; the message says
