@@ -19,7 +19,7 @@ from convspec_conformance.onnx_oracle import ENGINES, EXCLUSIONS, Exclusion
 
 CASES = [
     case
-    for seed in range(2)
+    for seed in range(3)
     for case in conformance.suite("standard", seed)
     if case.judge == "exact" and case.filling == "small" and onnx_oracle.expressible(case)
 ]
