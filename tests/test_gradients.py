@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -177,3 +178,19 @@ def test_tensorflow_differentiates_what_its_own_kernels_do_not(
     expected = oracles.gradients(spec, x, w, g)
     for got, exact in zip(found, expected, strict=False):
         np.testing.assert_array_equal(got, exact)
+
+
+@pytest.mark.parametrize(("name", "count"), [("torch", 12), ("tensorflow", 12), ("jax", 6)])
+def test_random_specs_up_to_rank_four(name: str, count: int) -> None:
+    """Every layout, padding, mode, stride, dilation, group and direction that the cases draw."""
+    if name == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    target = conformance.load(name)
+    rng = np.random.default_rng(1)
+    for i in range(count):
+        case = random_case(rng, 4)
+        case = replace(case, dtype="float64", out_dtype=None, judge=GRADIENTS[i % 2])
+        verdict = judge(case, target)
+        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
