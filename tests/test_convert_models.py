@@ -156,6 +156,34 @@ def test_batch_normalisation_without_a_scale(tmp_path: Path) -> None:
     assert parts == ["bias", "running_mean", "running_var"]
 
 
+def test_keras_models_that_are_classes(tmp_path: Path) -> None:
+    """Keras calls some groups after attributes, some after classes; layers may share a name."""
+    import keras
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = keras.layers.Conv2D(2, 3, name="same")
+            self.second = keras.layers.Conv2D(2, 3, name="same")
+            self.third = keras.layers.Dense(2)
+
+        def call(self, x: Any) -> Any:
+            return self.third(self.second(self.first(x)))
+
+    keras.utils.clear_session()
+    model = Model()
+    model(np.zeros((1, 8, 8, 2), "float32"))
+    model.save_weights(path := tmp_path / "m.weights.h5")
+    rules = {"first/*": "conv", "layers/dense/*": {"kind": "dense", "flatten": False}}
+    checkpoint(path, tmp_path / "m.safetensors", target="torch", rules=rules, verify=True)
+    with open_file(tmp_path / "m.safetensors") as reader:
+        for layer, name in ((model.first, "first"), (model.second, "conv2d_1")):
+            kernel = np.asarray(layer.kernel).transpose(3, 2, 0, 1)
+            np.testing.assert_array_equal(reader.read(f"{name}.weight"), kernel)
+        found = [name for name in reader.entries if name.startswith("dense")]
+        assert sorted(found) == ["dense.bias", "dense.weight"]
+
+
 def test_flax_models(tmp_path: Path) -> None:
     from flax import nnx, serialization
 

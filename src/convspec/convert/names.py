@@ -177,14 +177,15 @@ def modules(names: Iterable[Name]) -> list[Module]:
     return list(found.values())
 
 
-def number(module: Module, parts: tuple[str, ...] = ()) -> None:
+def number(module: Module, told: str = "", parts: tuple[str, ...] = ()) -> None:
     """Give the numbered variables of a Keras layer their parts, where the numbers tell.
 
     Args:
         module: the layer; those that are left open stay among its ``others``.
+        told: the kind of the layer, where somebody said so.
         parts: what the variables are, where somebody said so.
     """
-    kind = KERAS_CLASSES.get(module.layer)
+    kind = told if told not in ("", "copy", "skip") else KERAS_CLASSES.get(module.layer)
     numbered = sorted(
         (name for name in module.others if name.leaf.isdecimal()), key=lambda name: int(name.leaf)
     )

@@ -225,7 +225,7 @@ class _Planner:
         for module in self.modules:
             if module.layer:
                 told = known.find(module)
-                names.number(module, told[0].parts if told else ())
+                names.number(module, told[0].name if told else "", told[0].parts if told else ())
         self._promote()
         self.result = Plan(source, target, total=len(entries))
         self.same = same_orders(source, target)
@@ -438,6 +438,11 @@ class _Planner:
 
     def _act(self, module: Module) -> None:
         kind, _ = self.found[module.path]
+        if kind.name in (*KERNELS, "dense") and "weight" not in module.parts:
+            raise ConvertError(
+                f"{module.main.full}: {kind.origin} say its layer is a {kind.name}, but no tensor "
+                f"of {'.'.join(module.path)!r} is a weight of {self.source}'s."
+            )
         group = self._keras_group(module, kind) if self.keras and module.parts else ""
         index = 0
         for part in names.PARTS:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConvertError, package
+from ..names import KERAS_CLASSES
 from .nested import tree_of
 from .npz import open_zip
 from .protocol import (
@@ -52,7 +53,7 @@ class Hdf5Reader(Reader):
         super().__init__(path)
         h5py = package("h5py")
         try:
-            self._file = h5py.File(path, "r", locking=False)
+            self._file = h5py.File(path, "r")
         except OSError as error:
             raise ConvertError(f"{path}: is no readable HDF5 file: {error}.") from error
         self._h5py = h5py
@@ -60,6 +61,7 @@ class Hdf5Reader(Reader):
         try:
             self.stamp = self._stamp()
             self._walk(self._file, "", "", set())
+            self._tell_apart()
             if self.layers and self.format == "hdf5":
                 self.format = "keras-weights"
         except ConvertError:
@@ -134,7 +136,21 @@ class Hdf5Reader(Reader):
         self.entries[name] = entry
         parts = name.split("/")
         if len(parts) > 2 and parts[-2] == "vars" and layer:
-            self.layers[name] = layer, layer_class(parts[-3])
+            # Groups are called after classes, or, in models that are classes, after attributes.
+            class_ = layer_class(parts[-3])
+            if class_ not in KERAS_CLASSES:
+                class_ = layer_class(layer.rpartition("/")[2])
+            self.layers[name] = layer, class_
+
+    def _tell_apart(self) -> None:
+        """Call layers that have the same name after their groups."""
+        groups: dict[str, set[str]] = {}
+        for name, (layer, _) in self.layers.items():
+            groups.setdefault(layer, set()).add(name.rpartition("/")[0])
+        for name, (layer, class_) in self.layers.items():
+            if len(groups[layer]) > 1:
+                plain = [word for word in name.split("/")[:-2] if word != "layers"]
+                self.layers[name] = "/".join(plain), class_
 
     def open(self, name: str) -> Any:
         return _Checked(self.path, name, self._file[name], name in self._bfloat16)
@@ -163,7 +179,7 @@ class Hdf5Writer(Writer):
     def __init__(self, path: Path, entries: Mapping[str, Entry], stamp: str) -> None:
         super().__init__(path, entries, stamp)
         tree_of(path, ((name, name) for name in entries), "/")  # no array is a group as well
-        self._file = package("h5py").File(path, "x", libver="v110", locking=False)
+        self._file = package("h5py").File(path, "x", libver="v110")
         for name, entry in self.entries.items():
             if entry.dtype.name == "bfloat16":
                 found = self._file.create_dataset(name, entry.shape, "V2")

@@ -179,7 +179,8 @@ def unsupported(path: Path, name: str, dtype: Any, format: str) -> ConvertError:
     """The error for a type that a format cannot hold."""
     error: ConvertError = ConvertError(
         f"{path}: {name!r} is {dtype}, which {format} files cannot hold.\n"
-        f"  Pass dtype='float32' (--dtype float32), or write another format, such as safetensors."
+        f"  Write another format, such as safetensors, or, of a checkpoint, pass dtype='float32' "
+        f"(--dtype float32)."
     )
     return error
 
