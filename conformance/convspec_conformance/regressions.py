@@ -54,6 +54,9 @@ exact float16 1x6x6x64 seed=13 filling=wide | ConvSpec(64, 2, (3, 3), layout='NH
 exact bfloat16 1x6x6x64 seed=14 filling=wide | ConvSpec(64, 2, (3, 3), layout='NHWC', weight_layout='HWIO')
 exact float16 1x64x5x5 seed=15 filling=wide | ConvSpec(64, 2, (3, 3), stride=2, transposed=True)
 
+# The gradient of a bias adds up more numbers than bfloat16 can count
+gradient bfloat16 4x1x16x16 seed=90 filling=wide | ConvSpec(1, 1, (1, 1))
+
 # PyTorch: "same" at a stride, asymmetric amounts, reflections and turns as far as they go
 exact float32 1x2x7x6 seed=16 | ConvSpec(2, 3, (3, 4), stride=(2, 3), padding='same')
 exact float32 1x2x7x6 seed=17 | ConvSpec(2, 3, (3, 4), stride=(2, 3), padding='same_lower')
@@ -124,6 +127,34 @@ exact float32 3x4x5x6 seed=67 | ConvSpec(4, 7, (5, 6))
 exact float32 2x3x4x2x5 seed=68 | ConvSpec(5, 3, (3, 4, 2), layout='NDHWC', weight_layout='DHWIO')
 exact float32 2x5x7 seed=69 | ConvSpec(5, 4, (4,), dilation=2, groups=1)
 exact float32 2x1x1x1x3 seed=70 | ConvSpec(3, 4, (2, 3, 4), stride=2, transposed=True, layout='NDHWC', weight_layout='DHWOI')
+
+# Integers that are widened, and what seldom comes together by chance
+exact uint8 2x3x5x5 seed=101 out=int32 filling=wide | ConvSpec(3, 2, (3, 3))
+exact int8 2x5x5x3 seed=102 out=int32 filling=wide | ConvSpec(3, 2, (3, 3), padding='same', layout='NHWC', weight_layout='HWIO')
+exact int16 1x4x7 seed=103 out=int64 filling=wide | ConvSpec(4, 3, (2,), stride=2)
+exact uint16 1x2x3x4x4 seed=104 out=uint32 filling=wide | ConvSpec(2, 3, (2, 2, 2))
+exact float32 2x4x3x4x5 seed=105 | ConvSpec(4, 4, (2, 3, 3), padding=1, groups=2, padding_mode='circular')
+exact float64 2x5x6x4 seed=106 filling=wide | ConvSpec(4, 6, (3, 2), groups=2, layout='NHWC', weight_layout='HWIO')
+exact bfloat16 1x3x4x4x4 seed=107 filling=wide | ConvSpec(3, 2, (3, 3, 3), padding=1)
+exact complex128 2x4x5x5 seed=108 filling=wide | ConvSpec(4, 4, (3, 3), groups=2, padding=1)
+exact complex64 1x4x4x5 seed=109 | ConvSpec(4, 2, (3, 2), stride=2, groups=2, transposed=True)
+bounded float64 2x3x8x8 seed=110 filling=real | ConvSpec(3, 4, (3, 3), padding=1)
+bounded complex128 1x3x7x7 seed=111 filling=real | ConvSpec(3, 4, (3, 3), stride=2)
+bounded float32 1x3x7x7 seed=112 out=float64 filling=real | ConvSpec(3, 4, (3, 3))
+exact float32 1x6x4x5 seed=113 | ConvSpec(6, 4, (1, 1), groups=2)
+exact float32 1x2x5x6 seed=114 | ConvSpec(2, 3, (1, 1), stride=2, padding=1)
+exact float32 2x3x3x3 seed=115 | ConvSpec(3, 3, (1, 1), output_layout='NHWC')
+exact float32 2x9x3 seed=116 | ConvSpec(3, 2, (3,), dilation=2, padding='causal', layout='NWC', weight_layout='WIO')
+exact float32 1x2x1x5 seed=117 | ConvSpec(2, 3, (3, 2), padding=((2, 1), (1, 2)), padding_mode='replicate')
+exact float32 1x3x4x5 seed=118 size=7x14 | ConvSpec(3, 2, (3, 4), stride=(2, 3), padding='same', transposed=True)
+exact float32 1x3x4x5 seed=119 size=9x16 | ConvSpec(3, 2, (4, 5), stride=(2, 3), padding=1, transposed=True)
+exact float32 1x5x6x7 seed=120 | ConvSpec(5, 5, (3, 3), bias=False, weight_layout='IOWH', flip_kernel=True)
+exact float32 3x3x4x5 seed=121 view=reversed | ConvSpec(3, 3, (2, 2), dilation=(1, 2), weight_layout='OIWH')
+gradient float16 3x4x6x6 seed=122 filling=wide | ConvSpec(4, 4, (3, 3), padding=1)
+gradient bfloat16 3x6x6x4 seed=123 filling=wide | ConvSpec(4, 6, (3, 3), groups=2, layout='NHWC', weight_layout='HWIO')
+gradient float64 2x4x5x5 seed=124 filling=real | ConvSpec(4, 6, (3, 3), stride=2, groups=2, padding=1)
+gradient float32 2x3x6x7 seed=125 | ConvSpec(3, 4, (3, 3), stride=2, padding=((2, 1), (1, 3)), padding_mode='reflect')
+gradient complex64 2x3x5x6 seed=126 | ConvSpec(3, 4, (3, 2), dilation=(2, 1), flip_kernel=True, weight_layout='HOWI')
 
 # Layers of well-known networks, whose sizes are what fast kernels are chosen by
 exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
