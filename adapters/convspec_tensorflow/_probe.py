@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,26 @@ from ._kernel import conv
 
 def works(call: Call, **changes: Any) -> bool:
     """Whether a call like this one, with some fields changed, gives right answers here."""
-    kind = _miniature(replace(call, **changes))
-    return _probe(kind) and (tf.executing_eagerly() or _infers(kind))
+    kinds = _miniatures(replace(call, **changes))
+    return all(_probe(kind) and (tf.executing_eagerly() or _infers(kind)) for kind in kinds)
 
 
 def differentiates(call: Call) -> bool:
     """Whether a call like this one, which works, has gradients here, and the right ones."""
-    return call.rank == 0 or _probe_gradients(_miniature(call))
+    return call.rank == 0 or all(map(_probe_gradients, _miniatures(call)))
 
 
-def _miniature(call: Call) -> Call:
+def _miniatures(call: Call) -> list[Call]:
+    """The smallest calls of the same kind: one for all that sizes may be which are not known yet.
+
+    A size of 1 is another kind than any other.
+    """
+    sizes = call.input_size if call.transposed else call.output_size
+    choices = [(min(size, 2),) if isinstance(size, int) else (1, 2) for size in sizes]
+    return [_miniature(call, chosen) for chosen in product(*choices)]
+
+
+def _miniature(call: Call, sizes: tuple[int, ...]) -> Call:
     """The smallest call of the same kind; what is 1 stays 1.
 
     Sizes follow from the spec in :func:`_trial`; those of the call that must not matter are
@@ -51,9 +62,7 @@ def _miniature(call: Call) -> Call:
         in_channels=groups * min(call.in_channels // call.groups, 2),
         out_channels=groups * min(call.out_channels // call.groups, 2),
         kernel_size=tuple(min(k, 3) for k in call.kernel_size),
-        output_size=tuple(
-            min(_plain(n), 2) for n in (call.input_size if call.transposed else call.output_size)
-        ),
+        output_size=sizes,
         input_size=_left_over(call),
         padding=((1, 2),) * call.rank if call.padded and not call.same else ((0, 0),) * call.rank,
         output_padding=(0,) * call.rank,
@@ -76,11 +85,6 @@ def _left_over(call: Call) -> tuple[int, ...]:
         rest = n - ((m - 1) * s + e) + (0 if call.same else lo + hi)
         found.append(min(rest, 1) if isinstance(rest, int) else min(s - 1, 1))
     return tuple(found)
-
-
-def _plain(size: Any) -> int:
-    """A size, or 2 for one that is not known while tracing."""
-    return size if isinstance(size, int) else 2
 
 
 def _trial(kind: Call) -> tuple[Call, Any, Any, Any]:

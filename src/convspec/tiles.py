@@ -329,7 +329,7 @@ def owned_chunks(
     """
     given = dict(zip(problem.layout, input_chunks, strict=True))
     sizes = dict(zip(problem.output_layout, problem.output_shape, strict=True))
-    found = {"C": (problem.out_channels,)}
+    found: dict[str, tuple[int, ...]] = {"C": (problem.out_channels,)}
     if "N" in given:
         found["N"] = tuple(given["N"])
     for letter, s in zip(problem.spatial, problem.stride, strict=True):
