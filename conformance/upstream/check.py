@@ -25,7 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 #: Seconds that a process may take.
-LIMIT = 300
+LIMIT = 600
 
 
 @dataclass(frozen=True)
