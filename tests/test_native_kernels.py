@@ -176,8 +176,9 @@ def callbacks(names: Iterable[str]) -> list[str]:
 def test_jax_traces_to_its_kernel(name: str) -> None:
     case = CASES[name]
     names = primitives(lambda *given: run(case, given), *native_arrays("jax", case))
-    # XLA has a kernel for everything, so one is enough. The trace is all that a call computes.
-    assert names.count("conv_general_dilated") == 1
+    # The trace is all that a call computes. XLA has a kernel for everything, but is slow at some of
+    # it on the CPU: several calls then. (Small ones as these are always have one.)
+    assert "conv_general_dilated" in names
     assert not callbacks(names)
 
 

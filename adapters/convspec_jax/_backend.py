@@ -15,6 +15,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._kernel import conv
+from ._slow import faster
 
 WIDE = ("float64", "int64", "uint64", "complex128")
 
@@ -68,6 +69,9 @@ class JaxBackend(PlanBackend):
     def lacks(self, call: Call) -> str:
         if call.bias:
             return "bias"
+        rule = faster(call)
+        if rule:
+            return rule
         if call.transposed:
             return "transposed"
         # XLA crops for negative amounts, but only positions that are there.

@@ -57,7 +57,7 @@ def taps(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
         return padding(work, call, x, w, b)
     g, per_group = call.groups, call.in_channels // call.groups
     count = prod(call.kernel_size) * per_group
-    work.notes.append(f"taps: no kernel call; the sum of {count} elementwise products")
+    work.notes.append(f"taps: the sum of {count} elementwise products, without a kernel call")
     # x as (..., g, I, ...), and of the weight each (g, O/g) in the same place.
     c = call.x_layout.index("C")
     x = plan.reshape(x, (*x.shape[:c], g, per_group, *x.shape[c + 1 :]))
@@ -118,9 +118,8 @@ def phases(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
     for combined in dict.fromkeys(everything):
         if all(phase.count for phase in combined):
             alike[tuple((phase.count, phase.padding) for phase in combined)].append(combined)
-    work.notes.append(
-        f"phases: {len(alike)} kernel calls for the {len(everything)} residues of the stride"
-    )
+    calls = f"{len(alike)} kernel call{'s' * (len(alike) > 1)}"
+    work.notes.append(f"phases: {calls} for the {len(everything)} residues of the stride")
     dense = replace(
         call,
         transposed=False,

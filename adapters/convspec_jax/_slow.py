@@ -1,0 +1,74 @@
+"""Where XLA's own convolution is slow on the CPU, and which rule is faster there.
+
+Every bound here is measured (JAX 0.10.2, 2 cores with AVX-512, float32, ratios of interleaved
+medians over ``lax.conv_general_dilated``, forward and with gradients); ``convspec bench`` measures
+them again. In short: XLA's CPU kernel is fast for 1-D and 2-D without groups, and for nothing else.
+
+- 3-D: a 2-D kernel on batch * depth samples is 2 to 30 times as fast, and up to 120 times with
+  gradients. With few channels its inner loop is too short, so that the taps of the depth are
+  stacked into the channels; with many, copying them costs more than adding up the results.
+- Groups of few channels: one fused loop over elementwise products is 8 to 30 times as fast in 2-D
+  and 300 times in 3-D. With 16 channels in a group it is slower than the kernel.
+- Groups of more channels, in 3-D: one call a group while those are few.
+- Transposed and strided: without the zeros between the input's elements 50 to 160 times in 3-D,
+  and up to 1.6 times in 2-D.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import jax
+
+from convspec.plan import Call
+
+#: Up to as many input channels the depth taps are stacked. At 3: 6 times raw stacked and 2.5 times
+#: added up; at 32: 3.8 and 4.8; at 512: 0.6 and 1.1.
+STACKED_CHANNELS = 16
+#: Up to as many channels in a group, elementwise products; and as many of these in all, since each
+#: is compiled.
+PRODUCT_CHANNELS = 4
+PRODUCTS = 256
+#: From so many multiplications on; below, a kernel takes no longer than the call around it.
+WORTHWHILE = 2**16
+#: Up to as many groups get a kernel call each.
+GROUP_CALLS = 8
+#: Up to as many residues of the stride: each is some nodes of the graph.
+RESIDUES = 64
+
+
+def faster(call: Call) -> str:
+    """The rule that computes a call faster than XLA's kernel, or ``""``.
+
+    None on accelerators. None where the process has several CPU devices either: the arrays may
+    then be partitioned, even if nothing tells so while tracing, and XLA partitions its own
+    convolution best.
+    """
+    if call.device != "cpu" or call.dtype != "float32" or jax.device_count(backend="cpu") > 1:
+        return ""
+    if call.transposed:
+        strided = 1 < prod(call.stride) <= RESIDUES
+        return "phases" if strided and not call.symbolic else ""
+    if any(step != 1 for step in call.input_dilation):
+        return ""
+    if call.groups > 1:
+        return _grouped(call)
+    if call.rank != 3 or _product(call):
+        return ""
+    return "stack" if call.in_channels <= STACKED_CHANNELS else "rank"
+
+
+def _grouped(call: Call) -> str:
+    per_group = call.in_channels // call.groups
+    products = per_group * prod(call.kernel_size)
+    if per_group <= PRODUCT_CHANNELS and products <= PRODUCTS:
+        worthwhile = call.symbolic or products * prod(call.output_shape) >= WORTHWHILE
+        return "taps" if worthwhile else ""
+    if call.rank != 3:
+        return ""
+    return "groups" if call.groups <= GROUP_CALLS else "rank"
+
+
+def _product(call: Call) -> bool:
+    """Whether XLA makes a matrix product of it."""
+    return not call.padded and set(call.kernel_size) == set(call.stride) == {1}

@@ -1,0 +1,151 @@
+"""JAX on the CPU takes other ways than XLA's kernel: the same numbers and gradients, exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import convspec
+from convspec import ConvSpec
+from convspec.algorithms import ALGORITHMS
+from convspec.plan import Call
+from convspec.rewrites import RULES
+from convspec_jax import JaxBackend, backend
+from generators import integers
+
+
+class Plain(JaxBackend):
+    """XLA's kernel for everything that it has."""
+
+    def lacks(self, call: Call) -> str:
+        return super().lacks(replaced(call))
+
+
+def replaced(call: Call) -> Call:
+    """The call as one of float64, which no other way is taken for."""
+    return replace(call, dtype="float64")
+
+
+#: name -> spec, spatial size, what explain says of it
+CASES: dict[str, tuple[ConvSpec, int, str]] = {
+    "few channels": (ConvSpec(3, 8, (3, 3, 3), padding=1), 6, "stack: the 3 taps of axis D"),
+    "strided": (
+        ConvSpec(3, 8, (2, 3, 3), (1, 2, 2), (0, 1, (2, 0)), layout="NDHWC", weight_layout="DHWIO"),
+        7,
+        "stack: the 2 taps of axis D",
+    ),
+    "cropped": (ConvSpec(2, 4, (3, 2, 2), padding=((-1, 2), 0, 1), layout="DHWCN"), 6, "stack: "),
+    "many channels": (
+        ConvSpec(20, 8, (3, 3, 1), dilation=(2, 1, 1), padding="same", layout="NDHWC"),
+        5,
+        "rank: one kernel call for each of the 3 taps of axis D",
+    ),
+    "few groups": (ConvSpec(20, 8, (2, 2, 2), groups=2), 4, "groups: one kernel call for each"),
+    "many groups": (ConvSpec(54, 9, (2, 1, 2), groups=9), 4, "rank: one kernel call for each"),
+    "depthwise": (
+        ConvSpec(6, 12, (3, 3), (2, 1), "same", groups=6, layout="NHWC", weight_layout="HWIM"),
+        33,
+        "taps: the sum of 9 elementwise products",
+    ),
+    "depthwise signal": (
+        ConvSpec(5, 5, (4,), padding="causal", groups=5, dilation=2, flip_kernel=True),
+        1700,
+        "taps: the sum of 4 elementwise products",
+    ),
+    "groups of few": (ConvSpec(12, 8, (3, 1, 2), groups=4), 8, "taps: the sum of 18 elementwise"),
+    "up": (
+        ConvSpec(4, 6, (4, 4), 2, 1, groups=2, transposed=True),
+        5,
+        "phases: 4 kernel calls for the 4 residues",
+    ),
+    "up by blocks": (
+        ConvSpec(4, 3, (2, 2, 2), 2, transposed=True, layout="NDHWC"),
+        3,
+        "phases: 1 kernel call for the 8 residues",
+    ),
+    "up with holes": (
+        ConvSpec(3, 4, (3, 2), (4, 3), ((0, 1), (2, -1)), (2, 3), transposed=True),
+        5,
+        "phases: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_numbers_and_gradients(name: str) -> None:
+    spec, size, told = CASES[name]
+    shape = tuple({"N": 2, "C": spec.in_channels}.get(letter, size) for letter in spec.layout)
+    assert told in spec.explain(shape, "jax")
+    rng = np.random.default_rng(5)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    c, b = (integers(rng, s, "float32") for s in (spec.output_shape(shape), spec.bias_shape))
+    expected = convspec.reference(spec, x, w, b)
+    plain = Plain()
+
+    def loss(engine: JaxBackend, x: Any, w: Any, b: Any) -> tuple[Any, Any]:
+        y = spec(x, w, b, backend=engine)
+        return (y * c).sum(), y
+
+    both = [
+        jax.jit(
+            jax.value_and_grad(
+                lambda *arrays, engine=engine: loss(engine, *arrays), (0, 1, 2), has_aux=True
+            )
+        )(*map(jnp.asarray, (x, w, b)))
+        for engine in (backend, plain)
+    ]
+    for (_, y), _ in both:
+        assert np.array_equal(y, expected)
+    for ours, theirs in zip(both[0][1], both[1][1], strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_the_plain_one_is_plain() -> None:
+    """What the other ways are compared with takes none of them itself."""
+    for spec, size, _ in CASES.values():
+        shape = tuple({"N": 2, "C": spec.in_channels}.get(letter, size) for letter in spec.layout)
+        reason = spec.supports(Plain(), shape).reason
+        assert not any(f"{name}:" in reason for name in (*ALGORITHMS, *RULES)), reason
+
+
+@pytest.mark.parametrize("name", ["few channels", "depthwise", "up"])
+def test_batched_by_vmap(name: str) -> None:
+    spec, size, _ = CASES[name]
+    shape = tuple({"N": 2, "C": spec.in_channels}.get(letter, size) for letter in spec.layout)
+    rng = np.random.default_rng(6)
+    x, w = (integers(rng, (3, *s), "float32") for s in (shape, spec.weight_shape))
+    y = jax.vmap(spec)(jnp.asarray(x), jnp.asarray(w))
+    for i in range(3):
+        assert np.array_equal(y[i], convspec.reference(spec, x[i], w[i]))
+
+
+def test_native_where_arrays_may_be_partitioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, shape = ConvSpec(3, 8, (3, 3, 5)), (1, 3, 6, 6, 7)
+    assert "stack" in spec.explain(shape, JaxBackend())
+    monkeypatch.setattr(jax, "device_count", lambda backend: 4)
+    text = spec.explain(shape, JaxBackend())
+    assert "jax: native path" in text
+    assert "stack" not in text
+
+
+def test_other_types_small_ones_and_products_are_native() -> None:
+    spec = ConvSpec(3, 8, (3, 3, 5))
+    assert spec.supports("jax", (1, 3, 6, 6, 7), "int32") == convspec.Support(True, "native")
+    small = ConvSpec(8, 8, (3, 3), groups=8)
+    assert small.supports("jax", (1, 8, 6, 7)) == convspec.Support(True, "native")
+    point = ConvSpec(3, 8, (1, 1, 1))
+    assert point.supports("jax", (1, 3, 6, 6, 7)) == convspec.Support(True, "native")
+
+
+def test_an_infinite_weight_meets_no_stuffed_zeros() -> None:
+    """Of the zeros between the input's elements, none was there to be multiplied by infinity."""
+    spec = ConvSpec(1, 1, (2,), 2, bias=False, transposed=True)
+    x, w = np.array([[[1.0, 2.0]]], np.float32), np.array([[[np.inf, 1.0]]], np.float32)
+    expected = convspec.reference(spec, x, w)
+    assert np.array_equal(expected, [[[np.inf, 1.0, np.inf, 2.0]]])
+    assert np.array_equal(spec(jnp.asarray(x), jnp.asarray(w)), expected)
