@@ -116,7 +116,9 @@ def _alarms(runs: dict[str, list[Run]]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
         bad += [f"- {name}: {text}" for text in broken]
-        bad += [f"- {name}: `{r.case.line}`: {r.verdict.detail}" for r in failures]
+        for r in failures:
+            detail = " ".join(r.verdict.detail.split())
+            bad.append(f"- {name}: `{r.case.line}`: {detail}")
     return [*lines, "", *bad, *[""][: len(bad)]]
 
 
