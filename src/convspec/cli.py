@@ -209,7 +209,7 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 
 def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser; the options of the conformance suite are there if ``words`` ask for them."""
+    """The parser; the options of other packages' commands are there if ``words`` ask for them."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="convspec",
@@ -233,6 +233,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     _add_explain(commands, plain)
     convert_commands.add(commands, plain)
     _add_conformance(commands, plain, words)
+    _add_bench(commands, plain, words)
     return parser
 
 
@@ -249,6 +250,24 @@ def _add_conformance(commands: Any, plain: Any, words: Sequence[str]) -> None:
         from convspec_conformance.command import add_parsers
 
         add_parsers(command)
+
+
+def _add_bench(commands: Any, plain: Any, words: Sequence[str]) -> None:
+    command = commands.add_parser(
+        "bench",
+        help="time convspec beside the frameworks' own calls, or a spec of yours on all of them",
+        description="Time convspec beside the fastest of the frameworks' own calls, in turns, in\n"
+        "both layouts, forward and with gradients, eager and compiled. With --spec, find\n"
+        "out which framework and layout is fastest for it on this machine.",
+        epilog="examples:\n  convspec bench --backend jax --workload c3d1 ct5 --picture x.png\n"
+        "  convspec bench --spec spec.json --input-shape 1,3,16,112,112\n\n"
+        "exit status: 0, or 1 if something that was asked for could not be measured.",
+        formatter_class=plain,
+    )
+    if words[:1] == ["bench"]:  # no part of the core either
+        from convspec_benchmarks.command import add_options
+
+        add_options(command)
 
 
 def _add_demo(commands: Any, plain: Any) -> None:

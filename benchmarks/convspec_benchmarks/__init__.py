@@ -1,0 +1,1 @@
+"""How fast convspec is beside the frameworks' own calls: workloads, baselines, timing, reports."""

@@ -1,0 +1,77 @@
+"""What the benchmark asks of a framework; by itself, what any backend of convspec can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from convspec import ConvSpec, dispatch
+from convspec.problem import Problem, resolve
+
+Arrays = tuple[Any, ...]
+#: Of (x, weight), or with gradients of (x, weight, cotangent).
+Function = Callable[..., Any]
+
+
+class Framework:
+    """A framework's arrays, its own calls, and how it differentiates, compiles and waits.
+
+    Args:
+        name: of convspec's backend.
+    """
+
+    #: Whether it has gradients to time.
+    differentiates = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.backend = dispatch.get_backend(name)
+
+    def array(self, values: np.ndarray[Any, Any]) -> Any:
+        return self.backend.from_foreign(values)
+
+    def wait(self, result: Any) -> None:
+        """Return once ``result`` has been computed."""
+
+    def threads(self) -> int:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+    def version(self) -> str:
+        return self.backend.capabilities.version
+
+    def matmul(self, a: Any, b: Any) -> Any:
+        return a @ b
+
+    def raw(self, spec: ConvSpec, problem: Problem, weight: Any) -> dict[str, tuple[Function, Any]]:
+        """The framework's own calls of (x, weight), and the weight as each likes it best."""
+        return {}
+
+    def beside(self, spec: ConvSpec, problem: Problem) -> dict[str, Function]:
+        """Other libraries' calls, which are shown but are no baseline."""
+        return {}
+
+    def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
+        """How a user may run a function of (x, weight): as it is, compiled, ...
+
+        With ``gradients``, as functions of (x, weight, cotangent) that give both gradients.
+        """
+        return {"eager": function}
+
+    def raw_ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
+        """The same for the framework's own calls."""
+        return self.ways(function, gradients=gradients)
+
+
+def problem_of(spec: ConvSpec, shape: tuple[int, ...]) -> Problem:
+    """Explicit amounts of padding, which is what users compute by hand."""
+    found: Problem = resolve(spec, shape, None)
+    return found
+
+
+def amounts(spec: ConvSpec, problem: Problem) -> list[tuple[int, int]]:
+    """(lo, hi) for each axis of the data."""
+    pairs = dict(zip(problem.spatial, problem.padding, strict=True))
+    return [pairs.get(letter, (0, 0)) for letter in spec.layout]

@@ -1,0 +1,214 @@
+"""The benchmark: its workloads, its baselines' numbers, its statistics, and its command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import convspec
+from convspec import ConvSpec
+from convspec.cli import main
+from convspec_benchmarks import timing
+from convspec_benchmarks.frameworks import RAW, framework
+from convspec_benchmarks.frameworks.base import problem_of
+from convspec_benchmarks.reports import draw, show_fastest, show_report
+from convspec_benchmarks.running import Report, environment
+from convspec_benchmarks.worker import measure
+from convspec_benchmarks.workloads import LAYOUTS, WORKLOADS, of_spec
+from generators import integers
+
+ROW: dict[str, Any] = {
+    "framework": "torch",
+    "workload": "tiny",
+    "layout": "channels_first",
+    "passes": "forward",
+    "way": "eager",
+    "path": "native",
+    "seconds": 0.002,
+    "gflops": 5.0,
+    "samples": 5,
+    "baseline": "F.conv, eager",
+    "baseline_seconds": 0.003,
+    "ratio": 1.5,
+    "interval": [1.25, 2.0],
+    "candidates": {"F.conv, eager": 0.003},
+    "failed": {},
+}
+MACHINE = {"framework": "torch", "version": "2", "threads": 2, "matmul_gflops": 50.0}
+
+
+def test_workloads_are_the_agreed_ones() -> None:
+    assert len(WORKLOADS) == 25
+    operations = sum(w.spec.flops(tuple(w.sizes.values())) for w in WORKLOADS.values())
+    assert operations == FLOPS  # none has been made easier
+    spec, shape = WORKLOADS["video-122"].in_layout("channels_last", "tensorflow")
+    assert (spec.layout, spec.weight_layout, shape) == ("NDHWC", "DHWIO", (2, 10, 224, 224, 3))
+
+
+FLOPS = sum(
+    2 * outputs * per_output
+    for outputs, per_output in (
+        (8 * 32 * 5000, 16 * 5),
+        (4 * 64 * 16000, 64 * 3),
+        (64 * 112**2, 3 * 49),
+        (64 * 56**2, 64 * 9),
+        (8 * 64 * 56**2, 64 * 9),
+        (8 * 256 * 14**2, 256 * 9),
+        (64 * 56**2, 256),
+        (8 * 128 * 56**2, 9),
+        (8 * 128 * 56**2, 4 * 9),
+        (2 * 64 * 64**2, 64 * 9),
+        (4 * 64 * 33**2, 32 * 16),
+        (2 * 32 * 128**2, 32 * 49),
+        (4 * 128 * 32**2, 64 * 16),  # transposed: for each input
+        (64 * 16 * 112**2, 3 * 27),
+        (128 * 16 * 56**2, 64 * 27),
+        (512 * 2 * 49, 512 * 27),
+        (2 * 64 * 5 * 112**2, 3 * 27),
+        (2 * 64 * 9 * 112**2, 3 * 18),
+        (16 * 64**3, 125),
+        (32 * 48**3, 32 * 27),
+        (64 * 16 * 56**2, 27),
+        (64 * 16 * 28**2, 16 * 27),
+        (32 * 32**3, 32 * 27),
+        (64 * 16**3, 32 * 8),
+        (4 * 4**3, 2 * 27),
+    )
+)
+
+#: What is special about the workloads, in small.
+SMALL = {
+    "causal": (ConvSpec(4, 3, (3,), dilation=2, padding="causal", bias=False), (2, 4, 9)),
+    "same, even": (ConvSpec(3, 4, (4, 4), 2, "same", bias=False), (2, 3, 7, 7)),
+    "reflect": (ConvSpec(2, 3, (5, 5), 1, 2, padding_mode="reflect", bias=False), (1, 2, 6, 6)),
+    "depthwise": (ConvSpec(4, 8, (3, 3), 1, 1, groups=4, bias=False), (2, 4, 6, 6)),
+    "up": (ConvSpec(4, 3, (4, 4), 2, 1, transposed=True, bias=False), (2, 4, 5, 5)),
+    "volume": (ConvSpec(3, 4, (2, 3, 3), (1, 2, 2), (0, 1, 1), bias=False), (2, 3, 4, 7, 7)),
+    "up by blocks": (ConvSpec(4, 3, (2, 2, 2), 2, transposed=True, bias=False), (1, 4, 3, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", RAW)
+def test_baselines_compute_the_same(name: str, layout: str) -> None:
+    engine = framework(name)
+    rng = np.random.default_rng(3)
+    right = 0
+    for spec, shape in SMALL.values():
+        spec, shape = of_spec("", spec, shape).in_layout(layout, name)
+        x, w = integers(rng, shape, "float32"), integers(rng, spec.weight_shape, "float32")
+        expected = convspec.reference(spec, x, w)
+        calls = engine.raw(spec, problem_of(spec, shape), engine.array(w))
+        for call, weight in calls.values():
+            try:
+                y = call(engine.array(x), weight)
+            except (
+                Exception
+            ):  # TensorFlow on the CPU lacks some; another call of it is the baseline
+                continue
+            assert np.array_equal(engine.backend.to_numpy(y), expected), (name, spec)
+            right += 1
+    assert right >= len(SMALL)
+
+
+def test_a_measurement() -> None:
+    work = of_spec("mine", ConvSpec(2, 3, (3, 3)), (1, 2, 5, 5))
+    (row,) = measure(framework("numpy"), work, "channels_last", "forward", ["eager"], 5)
+    assert (row["baseline"], row["samples"], row["path"]) == (None, 5, "native")
+    assert row["gflops"] == pytest.approx(2 * 27 * 2 * 9 / row["seconds"] / 1e9)
+
+
+def test_a_call_with_other_numbers_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = framework("numpy")
+    calls = {
+        "right": (lambda x, w: ConvSpec(1, 1, 3, layout="NCH", bias=False)(x, w)),
+        "wrong": (lambda x, w: ConvSpec(1, 1, 3, layout="NCH", bias=False)(x + 1, w)),
+        "absent": (lambda x, w: x.nothing),
+    }
+    monkeypatch.setattr(
+        engine, "raw", lambda spec, problem, w: {n: (call, w) for n, call in calls.items()}
+    )
+    work = of_spec("mine", ConvSpec(1, 1, 3, layout="NCH"), (1, 1, 9))
+    (row,) = measure(engine, work, "channels_first", "forward", ["eager"], 5)
+    assert row["baseline"] == "right, eager"
+    assert row["failed"] == {
+        "wrong, eager": "gives other numbers",
+        "absent, eager": "'numpy.ndarray' object has no attribute 'nothing'",
+    }
+
+
+def test_the_interval_of_a_ratio() -> None:
+    assert timing.ratio([2, 4, 6, 8, 10], [2, 2, 2, 2, 2]) == (3, 1, 5)
+    # Of 10 samples the second from each end: 2 * (1 + 10) / 2**10 <= 1/16 < 2 * 56 / 2**10.
+    assert timing.ratio(list(range(1, 11)), [1] * 10) == (5.5, 2, 9)
+
+
+def test_runs_are_interleaved_and_hopeless_ones_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, order = [0.0], []
+
+    def run(name: str, seconds: float) -> timing.Run:
+        def call() -> None:
+            now[0] += seconds
+            order.append(name)
+
+        return call
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    runs = {"ours": run("ours", 9), "raw": run("raw", 1), "slow": run("slow", 5)}
+    samples = timing.interleaved(runs, 5, ["ours"])
+    assert {name: len(values) for name, values in samples.items()} == {
+        "ours": 5,
+        "raw": 5,
+        "slow": 1,
+    }
+    assert order[:7] == ["ours", "raw", "slow", "raw", "ours", "ours", "raw"]
+
+
+def test_what_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    slow = {**ROW, "workload": "ecg", "ratio": 0.5, "interval": [0.4, 0.6]}
+    report = Report({}, [MACHINE], [ROW, slow], ["torch up2d: no"])
+    show_report(report)
+    text = capsys.readouterr().out
+    assert "1.50  1.25 to 2.00" in text
+    assert "10%" in text
+    # The geometric mean of 1.5 and 0.5.
+    assert "matrix product 50 GFLOP/s; forward 0.87 times raw in 2 rows" in text
+    assert "not measured: torch up2d: no" in text
+    show_fastest(report)
+    assert "fastest here: torch, channels_first, eager" in capsys.readouterr().out
+    draw(report, tmp_path / "ratios.png")
+    assert (tmp_path / "ratios.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_blas_chooses_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert "OPENBLAS_CORETYPE" not in environment()
+
+
+def test_a_spec_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    spec, result = tmp_path / "spec.json", tmp_path / "result.json"
+    spec.write_text(json.dumps(ConvSpec(2, 3, (3, 3)).to_dict()))
+    words = ["bench", "--spec", str(spec), "--input-shape", "1,2,5,5", "--json", str(result)]
+    assert main([*words, "--backend", "numpy", "--way", "eager"]) == 0
+    assert "fastest here: numpy, channels_" in capsys.readouterr().out
+    saved = json.loads(result.read_text())
+    assert [row["layout"] for row in saved["rows"]] == list(LAYOUTS)
+    assert saved["machines"][0]["matmul_gflops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--repeats", "4"], "--repeats: at least 5, got 4."),
+        (["--spec", "x.json"], "--spec: goes together with --input-shape; give both or neither."),
+        (["--spec", "no.json", "--input-shape", "1"], "--spec: no.json is no JSON file: "),
+        (["--backend", "nothing"], "backend: 'nothing' is not registered; there are: "),
+    ],
+)
+def test_bad_options(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *words]) == 2
+    assert f"convspec bench: {message}" in capsys.readouterr().err
