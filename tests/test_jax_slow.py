@@ -46,6 +46,7 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
         "rank: one kernel call for each of the 3 taps of axis D",
     ),
     "few groups": (ConvSpec(20, 8, (2, 2, 2), groups=2), 4, "groups: one kernel call for each"),
+    "few groups of few": (ConvSpec(4, 8, (2, 2, 2), groups=2), 4, "groups: one kernel call"),
     "many groups": (ConvSpec(54, 9, (2, 1, 2), groups=9), 4, "rank: one kernel call for each"),
     "depthwise": (
         ConvSpec(6, 12, (3, 3), (2, 1), "same", groups=6, layout="NHWC", weight_layout="HWIM"),
@@ -57,7 +58,7 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
         1700,
         "taps: the sum of 4 elementwise products",
     ),
-    "groups of few": (ConvSpec(12, 8, (3, 1, 2), groups=4), 8, "taps: the sum of 18 elementwise"),
+    "groups of few": (ConvSpec(27, 18, (3, 1, 2), groups=9), 8, "taps: the sum of 18 elementwise"),
     "up": (
         ConvSpec(4, 6, (4, 4), 2, 1, groups=2, transposed=True),
         5,

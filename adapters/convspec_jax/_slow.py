@@ -8,10 +8,10 @@ them again. In short: XLA's CPU kernel is fast for 1-D and 2-D without groups, a
   gradients. With few channels its inner loop is too short, so that the taps of the depth are
   stacked into the channels; with many, copying them costs more than adding up the results.
 - Groups of few channels: one fused loop over elementwise products is 8 to 30 times as fast in 2-D
-  and 300 times in 3-D. With 16 channels in a group it is slower than the kernel.
+  and 300 times in 3-D; with gradients 3 to 27 times. With 16 channels in a group it is slower.
 - Groups of more channels, in 3-D: one call a group while those are few.
-- Transposed and strided: without the zeros between the input's elements 50 to 160 times in 3-D,
-  and up to 1.6 times in 2-D.
+- Transposed and strided: without the zeros between the input's elements 30 to 190 times in 3-D;
+  in 2-D 0.95 to 1.8 times, and up to 90 times with gradients.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from convspec.plan import Call
 #: Up to as many input channels the depth taps are stacked. At 3: 6 times raw stacked and 2.5 times
 #: added up; at 32: 3.8 and 4.8; at 512: 0.6 and 1.1.
 STACKED_CHANNELS = 16
-#: Up to as many channels in a group, elementwise products; and as many of these in all, since each
-#: is compiled.
+#: Up to as many channels in a group, in and out, elementwise products; and as many of these in
+#: all, since each is compiled. Of more output channels gradients are slow: 0.3 times raw at 16.
 PRODUCT_CHANNELS = 4
 PRODUCTS = 256
 #: From so many multiplications on; below, a kernel takes no longer than the call around it.
@@ -61,7 +61,9 @@ def faster(call: Call) -> str:
 def _grouped(call: Call) -> str:
     per_group = call.in_channels // call.groups
     products = per_group * prod(call.kernel_size)
-    if per_group <= PRODUCT_CHANNELS and products <= PRODUCTS:
+    small = max(per_group, call.out_channels // call.groups) <= PRODUCT_CHANNELS
+    # Few groups of several channels are the kernel's, or get a call each.
+    if small and products <= PRODUCTS and (per_group == 1 or call.groups > GROUP_CALLS):
         worthwhile = call.symbolic or products * prod(call.output_shape) >= WORTHWHILE
         return "taps" if worthwhile else ""
     if call.rank != 3:
