@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dask.array
 import numpy as np
 import pytest
 
@@ -120,6 +121,15 @@ def test_a_measurement() -> None:
     (row,) = measure(framework("numpy"), work, "channels_last", "forward", ["eager"], 5)
     assert (row["baseline"], row["samples"], row["path"]) == (None, 5, "native")
     assert row["gflops"] == pytest.approx(2 * 27 * 2 * 9 / row["seconds"] / 1e9)
+
+
+def test_lazy_arrays_are_computed() -> None:
+    done: list[int] = []
+    lazy = dask.array.from_delayed(
+        dask.delayed(lambda: done.append(1) or np.ones(2))(), (2,), np.float64
+    )
+    framework("dask").wait(lazy)
+    assert done == [1]
 
 
 def test_a_call_with_other_numbers_is_no_baseline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,8 @@ class Framework:
         return self.backend.from_foreign(values)
 
     def wait(self, result: Any) -> None:
-        """Return once ``result`` has been computed."""
+        """Return once ``result`` has been computed; lazy arrays are when their numbers are read."""
+        self.backend.to_numpy(result)
 
     def threads(self) -> int:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -22,6 +22,9 @@ MODES = {"zeros": "CONSTANT", "reflect": "REFLECT"}
 class TensorFlow(Framework):
     differentiates = True
 
+    def wait(self, result: Any) -> None:
+        """On the CPU it has been computed already."""
+
     def threads(self) -> int:
         return tf.config.threading.get_intra_op_parallelism_threads() or super().threads()
 

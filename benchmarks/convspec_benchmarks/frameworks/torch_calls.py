@@ -18,6 +18,9 @@ FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 class Torch(Framework):
     differentiates = True
 
+    def wait(self, result: Any) -> None:
+        """On the CPU it has been computed already."""
+
     def threads(self) -> int:
         return int(torch.get_num_threads())
 
