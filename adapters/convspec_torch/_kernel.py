@@ -16,8 +16,12 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
     if 1 in w.shape:
         w = _row_major(w)
-    if call.in_channels == 1:
-        x = _row_major(x)
+    if 1 not in (call.in_channels, call.out_channels):
+        return _kernel(x, w, b, call)
+    return _row_major(_kernel(_row_major(x), w, b, call))
+
+
+def _kernel(x: Any, w: Any, b: Any, call: Call) -> Any:
     padding = [lo for lo, _ in call.padding]
     if call.transposed:
         return TRANSPOSED[call.rank](
@@ -33,5 +37,8 @@ def _row_major(array: Any) -> Any:
     channels-last at once, and aten may hand oneDNN the strides of the other: grouped results, and
     strided ones of a single channel, are then wrong without a word (2.13; compare
     pytorch/pytorch#82060). Tensor.contiguous() would leave that stride as it is.
+
+    Gradients pass through in the same order. So a result of one channel goes through it as well:
+    what comes back to the kernel would otherwise have whatever strides its user gave it.
     """
     return array.reshape(-1).view(array.shape)
