@@ -45,7 +45,7 @@ class Support:
         ok: it does; the truth value.
         path: ``"native"`` (one convolution kernel of the framework), ``"decomposed"`` (several),
             or ``"none"``.
-        reason: why it does not, or why it takes several kernels; empty on the native path.
+        reason: why it does not, why it takes several kernels, or what is done for speed.
     """
 
     ok: bool
