@@ -29,7 +29,7 @@ FRAMEWORKS = {
 }
 
 #: The axis orders in which networks are written down, by number of axes.
-WRITTEN = {2: "NC", 4: "NCHW", 5: "NCDHW"}
+WRITTEN = {2: "NC", 3: "NCW", 4: "NCHW", 5: "NCDHW"}
 
 
 def available() -> tuple[str, ...]:
