@@ -83,9 +83,7 @@ def test_chunks_are_the_inputs() -> None:
     up = ConvSpec(2, 3, 2, 2, transposed=True, layout="NCDHW")
     weight = np.ones(up.weight_shape, "float32")
     assert up(lazy, weight).chunks[2:] == ((16,) * 4, (16,) * 2, (16,) * 2)
-    whole = SPEC.replace(
-        padding="valid", kernel_size=(30, 1, 1)
-    )  # outputs 0 to 2
+    whole = SPEC.replace(padding="valid", kernel_size=(30, 1, 1))  # outputs 0 to 2
     assert whole(lazy, np.ones(whole.weight_shape, "float32")).chunks[2] == (3,)
 
 

@@ -347,15 +347,13 @@ def test_negated_and_conjugated_views_keep_their_values() -> None:
 def test_types_that_a_framework_lacks_are_not_narrowed() -> None:
     import jax
 
-    jax.config.update("jax_enable_x64", False)
-    try:
+    with jax.enable_x64(False):
         with pytest.raises(convspec.UnsupportedError, match="int64 does not survive the way"):
             convspec.to_framework(np.array([2**40]), "jax")
         assert not convspec.ConvSpec(1, 1, (3,)).supports("jax", dtype="float64")
-    finally:
-        jax.config.update("jax_enable_x64", True)
-    assert convspec.to_framework(np.array([2**40]), "jax")[0] == 2**40
-    assert convspec.ConvSpec(1, 1, (3,)).supports("jax", dtype="float64")
+    with jax.enable_x64(True):
+        assert convspec.to_framework(np.array([2**40]), "jax")[0] == 2**40
+        assert convspec.ConvSpec(1, 1, (3,)).supports("jax", dtype="float64")
 
 
 def test_what_a_kernel_raises_is_typed() -> None:
