@@ -31,6 +31,7 @@ from convspec.natives import (
 )
 
 from ._layer import Conv
+from ._operation import Convolution
 
 CONVS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -279,6 +280,24 @@ class KerasNative(Native):
         keras.ops.depthwise_conv: depthwise_conv,
         keras.ops.separable_conv: separable_conv,
     }
+
+    def stands_for_array(self, x: Any) -> bool:
+        return isinstance(x, keras.KerasTensor)
+
+    def record(
+        self,
+        spec: ConvSpec,
+        arrays: Sequence[Any],
+        output_size: Any,
+        out_dtype: Any,
+        backend: Any,
+    ) -> Any:
+        if backend is not None:
+            raise UnsupportedError(
+                f"backend: {shown(backend)} cannot take part in a symbolic Keras model, which runs "
+                f"on {keras.backend.backend()}; leave out backend=."
+            )
+        return Convolution(spec, output_size=output_size, out_dtype=out_dtype)(*arrays)
 
     def target(self, spec: ConvSpec) -> ConvSpec:
         target = super().target(spec)

@@ -58,6 +58,30 @@ class Native:
     layers: Mapping[type, Callable[[Any], Reading]] = {}
     calls: Mapping[Callable[..., Any], Callable[..., Any]] = {}
 
+    def stands_for_array(self, x: Any) -> bool:
+        """Whether ``x`` is a placeholder from which the framework builds models, without numbers.
+
+        Only asked of what no backend takes as an array.
+        """
+        return False
+
+    def record(
+        self,
+        spec: ConvSpec,
+        arrays: Sequence[Any],
+        output_size: Any,
+        out_dtype: Any,
+        backend: Any,
+    ) -> Any:
+        """The placeholder of what a call of ``spec`` gives, once the model is run.
+
+        Args:
+            spec: the convolution.
+            arrays: x, weight and, if there is one, bias, at least one of them a placeholder.
+            output_size, out_dtype, backend: as in a call of the spec.
+        """
+        raise NotImplementedError
+
     def target(self, spec: ConvSpec) -> ConvSpec:
         """``spec`` in the orders of the layer that :meth:`make` would give.
 
@@ -106,7 +130,7 @@ def _load(name: str) -> Native:
     return native
 
 
-def _imported() -> Iterator[Native]:
+def imported() -> Iterator[Native]:
     """The readers of what somebody has imported; one that does not load is no other's trouble."""
     for name in sorted(entry_points()):
         if name in sys.modules:
@@ -139,11 +163,11 @@ def get_native(name: str) -> Native:
 def _known(kind: str) -> str:
     """What the loaded readers know, and whose modules nobody has imported."""
     parts = []
-    for native in _imported():
+    for native in imported():
         table = getattr(native, kind)
         if table:
             parts.append(f"{native.name}: {', '.join(_name(entry) for entry in table)}")
-    loaded = {native.name for native in _imported()}
+    loaded = {native.name for native in imported()}
     absent = [name for name in sorted(entry_points()) if name not in loaded]
     text = "\n  It reads " + ("; ".join(parts) or "nothing of what is imported") + "."
     return text + (f"\n  Not loaded, so not looked at: {', '.join(absent)}." if absent else "")
@@ -166,7 +190,7 @@ def read(layer: Any) -> Reading:
     Raises:
         UnsupportedError: nobody reads it, or it does something that no spec says.
     """
-    for native in _imported():
+    for native in imported():
         for kind, reader in native.layers.items():
             if isinstance(layer, kind):
                 return reader(layer)
@@ -204,7 +228,7 @@ def layer_arrays(layer: Any) -> Any:
 
 def read_call(function: Any, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
     """See :meth:`ConvSpec.from_call`."""
-    for native in _imported():
+    for native in imported():
         try:
             reader = native.calls.get(function)
         except TypeError:  # no hash, so no function that anybody registered
