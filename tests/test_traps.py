@@ -94,6 +94,12 @@ CASES = {
     "JAX: named padding of a transposed convolution": exact(
         ConvSpec(2, 3, 3, 2, "same", transposed=True, layout="NHWC"), (1, 3, 4, 2)
     ),
+    "JAX: cropped at the start of an axis and padded at its end": exact(
+        ConvSpec(2, 4, 3, (2, 1), ((-1, 1), (-2, 1)), groups=2, layout="NHWC"), (2, 5, 5, 2)
+    ),
+    "JAX: the same, transposed": exact(
+        ConvSpec(2, 2, 2, padding=((2, -1), 0), transposed=True, layout="NHWC"), (2, 4, 3, 2)
+    ),
     "Keras: the larger half first": exact(
         ConvSpec(2, 3, 2, 1, "same_lower", layout="NHWC"), (1, 5, 4, 2)
     ),

@@ -74,8 +74,12 @@ class JaxBackend(PlanBackend):
             return rule
         if call.transposed:
             return "transposed"
-        # XLA crops for negative amounts, but only positions that are there.
-        return "padding" if call.overcropped or not call.settled else ""
+        # XLA crops for negative amounts, but only positions that are there. On the CPU, where it
+        # crops the start of an axis and pads its end, it reads on into other memory.
+        if not call.settled or call.overcropped:
+            return "padding"
+        plain = all(step == 1 for step in call.input_dilation)
+        return "padding" if plain and any(lo < 0 < hi for lo, hi in call.padding) else ""
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return True

@@ -82,6 +82,10 @@ gradient float32 1x4x5x5x2 seed=91 | ConvSpec(2, 3, (2, 2, 2), dilation=2, layou
 gradient float16 2x3x5x4 seed=92 filling=wide | ConvSpec(3, 4, (3, 3), stride=2, padding=1)
 gradient2 float32 1x4x5x6 seed=93 | ConvSpec(4, 6, (3, 3), stride=2, padding=1, groups=2, transposed=True, output_padding=1)
 
+# JAX on the CPU: cropped at the start of an axis and padded at its end, it reads other memory
+exact float32 2x5x5x2 seed=130 | ConvSpec(2, 4, (3, 3), stride=(2, 1), padding=((-1, 1), (-2, 1)), groups=2, layout='NHWC')
+exact float32 1x2x5x3 seed=131 | ConvSpec(2, 2, (3, 3), padding=((-2, 2), (-1, 1)), bias=False)
+
 # torch: second gradients of one channel, by strides that say nothing of an axis of size 1
 gradient2 float32 32x4x4x4x1 seed=35840834 | ConvSpec(32, 1, (3, 2, 1), stride=(1, 3, 1), padding=((3, -2), (2, 2), (0, 0)), dilation=(1, 1, 3), bias=False, transposed=True, output_padding=(0, 2, 0), layout='CHDWN', weight_layout='ODWHI')
 
