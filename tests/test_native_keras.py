@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import convspec
-from convspec import ConvSpec, ShapeError, UnsupportedError, layer_arrays
+from convspec import ConvSpec, DTypeError, ShapeError, UnsupportedError, layer_arrays
 from convspec.errors import LayoutError
 from convspec_keras import Conv
 from generators import integers
@@ -303,9 +303,54 @@ def test_shapes_that_do_not_fit() -> None:
         Conv(SPEC)(np.zeros((1, 5, 6, 6), "float32"))
 
 
+# ---- symbolic inputs ----
+
+
+def test_an_unknown_size_stays_unknown_whatever_the_stride() -> None:
+    """Keras tries 83 and 89 for it, of which a stride of 100 makes the same output."""
+    spec = ConvSpec(3, 4, 3, 100, "same", layout="NHWC")
+    y = spec(keras.Input((None, 8, 3)), np.ones(spec.weight_shape, "float32"))
+    assert y.shape == (None, None, 1, 4)
+    assert y.dtype == "float32"
+
+
+def test_symbolic_calls_take_what_other_calls_take() -> None:
+    up = ConvSpec(2, 3, 3, 2, 1, layout="NCW", transposed=True)
+    w = integers(np.random.default_rng(0), up.weight_shape)
+    x = integers(np.random.default_rng(1), (2, 2, 5))
+    inputs, weight = keras.Input((2, 5)), keras.Input(batch_shape=w.shape)
+    model = keras.Model([inputs, weight], up(inputs, weight, output_size=10))
+    assert model.output_shape == (None, 3, 10)
+    expected = convspec.reference(up, x, w, output_size=10)
+    np.testing.assert_array_equal(model([x, w]), expected)
+    model = keras.Model(weight, up(x, weight))  # the kernel alone is symbolic
+    np.testing.assert_array_equal(model(w), convspec.reference(up, x, w))
+    y = up(keras.Input((2, 5), dtype="int8"), np.ones(w.shape, "int8"), out_dtype="int32")
+    assert y.dtype == "int32"
+
+
+def test_symbolic_calls_that_are_refused() -> None:
+    up = ConvSpec(2, 3, 3, 2, 1, layout="NCW", transposed=True)
+    x, w = keras.Input((2, None)), np.ones(up.weight_shape, "float32")
+    message = (
+        "backend: 'jax' cannot take part in a symbolic Keras model, which runs on tensorflow; "
+        "leave out backend=."
+    )
+    with refused(UnsupportedError, message):
+        up(x, w, backend="jax")
+    with pytest.raises(UnsupportedError, match=r"sizes on the axes W\.\n  Make them known"):
+        up(x, w, output_size=10)
+    with pytest.raises(DTypeError, match="weight: is float64, but x is float32"):
+        up(x, w.astype("float64"))
+    with pytest.raises(ShapeError, match="weight: has another size than expected on axis O"):
+        up(x, w[:, :2])
+    with pytest.raises(LayoutError, match="x: has 2 axes, but layout 'NCW' names 3"):
+        up(keras.Input((2,)), w)
+
+
 ELSEWHERE = """
 import keras, numpy as np, sys
-from convspec import ConvSpec, layer_arrays, reference
+from convspec import ConvSpec, DTypeError, layer_arrays, reference
 from convspec_keras import Conv
 assert keras.backend.backend() == sys.argv[1]
 spec = ConvSpec(4, 6, 3, 2, "same", groups=2, layout="NHWC")
@@ -322,6 +367,20 @@ model.compile("sgd", "mse")
 model.fit(x, np.zeros_like(y), epochs=1, verbose=0)
 assert (keras.ops.convert_to_numpy(model(x)) != y).any()
 
+weight = np.arange(6 * 2 * 3 * 3, dtype="float32").reshape(6, 2, 3, 3) % 5 - 2
+inputs = keras.Input((None, 6, 4))
+model = keras.Model(inputs, spec(inputs, weight, np.arange(6, dtype="float32")))
+assert model.output_shape == (None, None, 3, 6)
+expected = reference(spec, x, weight, np.arange(6, dtype="float32"))
+np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
+model.save(sys.argv[2])
+np.testing.assert_array_equal(keras.models.load_model(sys.argv[2]).predict(x, verbose=0), expected)
+try:
+    spec(inputs, weight.astype("float64"))
+    raise AssertionError("float64 weights were taken")
+except DTypeError:
+    pass
+
 native = keras.layers.Conv2DTranspose(3, 3, 2, padding="same")
 native.build((None, 5, 6, 4))
 kernel = np.arange(3 * 3 * 3 * 4, dtype="float32").reshape(3, 3, 3, 4) % 7 - 3
@@ -333,6 +392,11 @@ weight, bias = layer_arrays(native)
 again = told.to_native("keras", weight, bias)
 np.testing.assert_array_equal(keras.ops.convert_to_numpy(again(x)), y)
 """
+
+
+def test_the_same_script_on_this_backend(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "argv", ["", "tensorflow", str(tmp_path / "model.keras")])
+    exec(ELSEWHERE, {})
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
