@@ -46,6 +46,7 @@ class Convolution(keras.Operation):  # type: ignore[misc]  # Keras's types are n
 
     def call(self, x: Any, weight: Any, bias: Any = None) -> Any:
         """The spec on arrays of Keras's backend."""
+        x = keras.ops.convert_to_tensor(x)  # a NumPy array, where only the weight is symbolic
         return self.spec(x, weight, bias, output_size=self.output_size, out_dtype=self.out_dtype)
 
     def compute_output_spec(self, x: Any, weight: Any, bias: Any = None) -> Any:
@@ -59,11 +60,12 @@ class Convolution(keras.Operation):  # type: ignore[misc]  # Keras's types are n
                 f"axes {late}.\n  Make them known, or give output_padding in place of output_size."
             )
         # On JAX, Keras narrows float64 constants to infer with, but not when the model runs.
+        expected = keras.backend.standardize_dtype(x.dtype)
         for name, array in (("weight", weight), ("bias", bias)):
             dtype = getattr(array, "dtype", None)
-            if dtype is not None and keras.backend.standardize_dtype(dtype) != x.dtype:
+            if dtype is not None and keras.backend.standardize_dtype(dtype) != expected:
                 raise DTypeError(
-                    f"{name}: is {keras.backend.standardize_dtype(dtype)}, but x is {x.dtype}; "
+                    f"{name}: is {keras.backend.standardize_dtype(dtype)}, but x is {expected}; "
                     f"convert one of them."
                 )
         found = super().compute_output_spec(x, weight, bias)
