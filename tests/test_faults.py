@@ -17,7 +17,7 @@ from convspec_conformance.faults import FAULTS, check, fault, right, table
 from convspec_conformance.faults.engine import Call, Fault
 from convspec_conformance.faults.hunt import in_turns
 
-#: Cases that a fault may take: the standard level has about 900.
+#: Cases that a fault may take: the standard level has about 600.
 BUDGET = 1000
 
 

@@ -24,7 +24,7 @@ from .regressions import regressions
 #: Cases of each level: exact, bounded, per property, per wrong call, of gradients.
 LEVELS = {
     "smoke": (45, 12, 1, 1, 5),
-    "standard": (320, 70, 10, 3, 75),
+    "standard": (220, 50, 6, 3, 40),
     "full": (8000, 2000, 250, 40, 1000),
 }
 #: How gradients are judged; the second ones are fewer, since most of them is the same again.

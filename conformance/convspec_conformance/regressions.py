@@ -82,6 +82,49 @@ gradient float32 1x4x5x5x2 seed=91 | ConvSpec(2, 3, (2, 2, 2), dilation=2, layou
 gradient float16 2x3x5x4 seed=92 filling=wide | ConvSpec(3, 4, (3, 3), stride=2, padding=1)
 gradient2 float32 1x4x5x6 seed=93 | ConvSpec(4, 6, (3, 3), stride=2, padding=1, groups=2, transposed=True, output_padding=1)
 
+# Ranks above 3, sizes, batches, groups, steps and amounts above those that are drawn
+exact float32 1x2x3x4x3x2 seed=201 | ConvSpec(2, 3, (2, 2, 1, 2), stride=(1, 2, 1, 1), padding=1)
+exact float32 1x2x2x3x2x3x2 seed=202 | ConvSpec(2, 2, (1, 2, 2, 1, 2), padding=(0, 1, 0, 0, 1))
+exact float32 1x2x70x67 seed=203 | ConvSpec(2, 3, (3, 3), padding=1)
+exact float32 1x2x18x17x19 seed=204 | ConvSpec(2, 3, (3, 3, 3), padding=1)
+exact float32 1x2x18x17x19 seed=204 | ConvSpec(2, 3, (3, 3, 3), stride=2, padding=1)
+exact float32 1x2x33x35 seed=205 | ConvSpec(2, 3, (4, 4), stride=2, padding=1, transposed=True)
+exact float32 1x1x16385 seed=206 | ConvSpec(1, 2, (3,), padding=1)
+exact float32 1x9x9x96 seed=207 | ConvSpec(96, 96, (3, 3), dilation=2, padding=2, groups=96, layout='NHWC', weight_layout='HWIM')
+exact float32 1x72x4x5 seed=208 | ConvSpec(72, 72, (4, 4), stride=2, padding=1, groups=72, transposed=True)
+exact float32 4x3x5x5 seed=209 | ConvSpec(3, 4, (3, 3), padding=1)
+exact float32 9x4x5x5 seed=210 | ConvSpec(4, 6, (3, 3), padding=1, groups=2)
+exact float16 17x3x5x5 seed=211 filling=wide | ConvSpec(3, 4, (3, 3), padding=1)
+exact float32 9x2x3x3x3 seed=212 | ConvSpec(2, 3, (2, 2, 2), stride=2, transposed=True)
+exact float32 5x2x4x4 seed=213 | ConvSpec(2, 3, (3, 3), stride=2, dilation=2, transposed=True)
+exact float32 1x2x9x9x9 seed=214 | ConvSpec(2, 2, (4, 5, 4), dilation=2, padding=4)
+exact float32 1x2x5x5 seed=215 | ConvSpec(2, 3, (3, 3), dilation=(4, 6), transposed=True)
+exact float32 1x4x14x15 seed=216 | ConvSpec(4, 4, (4, 4), stride=4, groups=2)
+exact float32 1x2x10x11 seed=217 | ConvSpec(2, 2, (3, 3), padding=((9, 7), (8, 10)), padding_mode='reflect')
+exact float32 1x2x2x3x4 seed=218 | ConvSpec(2, 2, (2, 2, 2), padding=(2, 3, 4), padding_mode='circular')
+exact float16 2x6x5x3 seed=219 filling=wide | ConvSpec(3, 6, (3, 3), groups=3, layout='NHWC', weight_layout='HWIM')
+gradient float32 1x2x9x9 seed=301 | ConvSpec(2, 3, (7, 5), padding=(3, 2))
+gradient float32 1x2x3x3x3x3 seed=302 | ConvSpec(2, 2, (2, 2, 1, 2))
+gradient2 float32 1x2x3x3x3 seed=303 | ConvSpec(2, 3, (2, 2, 2), stride=2, transposed=True)
+gradient2 float32 1x6x7x4 seed=304 | ConvSpec(4, 8, (3, 3), stride=2, groups=4, layout='NHWC', weight_layout='HWIM')
+gradient float32 1x4x3x4x5 seed=305 | ConvSpec(4, 4, (2, 2, 2), padding=((1, 1), (2, 0), (0, 2)), groups=2, padding_mode='circular')
+
+# What backends of 2-D float32 alone should be asked
+exact float32 2x2x7x8 seed=306 | ConvSpec(2, 3, (2, 3), padding=((-1, 2), (1, -2)))
+exact float32 2x2x7x8 seed=307 | ConvSpec(2, 3, (2, 3), padding=((-1, -2), (-1, -1)))
+exact float32 2x2x7x8 seed=308 | ConvSpec(2, 3, (2, 4), flip_kernel=True)
+exact float32 0x2x7x8 seed=309 | ConvSpec(2, 3, (2, 3))
+exact float32 1x2x7x8 seed=310 | ConvSpec(2, 3, (2, 4), padding='same_lower', dilation=(1, 3))
+exact float32 1x2x7x8 seed=311 | ConvSpec(2, 3, (3, 2), padding=('causal', 'same'))
+exact float32 2x40x7x8 seed=312 | ConvSpec(40, 3, (3, 2), padding=1)
+
+# TensorFlow: one channel, strides that differ, one output column; it reads other memory
+bounded bfloat16 3x7x4x1 seed=1415513967 out=float32 filling=real | ConvSpec(1, 2, (3, 4), stride=(1, 3), padding=('same', (0, 0)), bias=False, padding_mode='replicate', layout='NHWC', weight_layout='IOHW', group_axis='I')
+
+# Wrong calls of a transposed convolution
+refusal float32 2x2x5x6 seed=313 wrong=overcropped | ConvSpec(2, 3, (3, 3), stride=2, transposed=True)
+refusal float32 2x2x5x6 seed=314 wrong=output_size | ConvSpec(2, 3, (3, 3), stride=2, transposed=True)
+
 # JAX on the CPU: cropped at the start of an axis and padded at its end, it reads other memory
 exact float32 2x5x5x2 seed=130 | ConvSpec(2, 4, (3, 3), stride=(2, 1), padding=((-1, 1), (-2, 1)), groups=2, layout='NHWC')
 exact float32 1x2x5x3 seed=131 | ConvSpec(2, 2, (3, 3), padding=((-2, 2), (-1, 1)), bias=False)
