@@ -50,12 +50,18 @@ def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
     return x if x.shape.is_fully_defined() else tf.ensure_shape(x, shape)
 
 
-def check(conditions: Iterable[Condition], sizes: Sizes | None) -> None:
-    """Sizes that are unknown while tracing are held to the conditions when the graph runs."""
+def checks(conditions: Iterable[Condition], sizes: Sizes | None) -> list[Any]:
+    """Sizes that are unknown while tracing are held to the conditions when the graph runs.
+
+    Returns:
+        The operations that do so, for those that must not run before them.
+    """
+    found = []
     for condition in conditions:
         assert sizes is not None
         small, large = sizes(condition.small), sizes(condition.large)
-        tf.debugging.assert_less_equal(small, large, condition.message)
+        found.append(tf.debugging.assert_less_equal(small, large, condition.message))
+    return [operation for operation in found if operation is not None]  # None: known to hold
 
 
 def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any, ...]:

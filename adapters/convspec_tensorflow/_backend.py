@@ -112,8 +112,8 @@ class TensorflowBackend(PlanBackend):
         shapes = (data, problem.weight_shape, (problem.out_channels,))
 
         def checked(*arrays: Any, sizes: Sizes | None = None) -> Any:
-            _arrays.check(problem.conditions, sizes)
-            return kernel(*map(_arrays.ensure_shape, arrays, shapes), sizes=sizes)
+            with tf.control_dependencies(_arrays.checks(problem.conditions, sizes)):
+                return kernel(*map(_arrays.ensure_shape, arrays, shapes), sizes=sizes)
 
         return self.compiled(checked, env)
 
