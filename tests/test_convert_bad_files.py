@@ -390,3 +390,19 @@ def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConvertError, match=r"cannot be written: Permission denied\. Nothing was"):
         array(tmp_path / "x.npy", tmp_path / "y.npy", "NC", "CN")
     assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_force_replaces_files_and_stores_alone(tmp_path: Path) -> None:
+    """Not devices, and not folders that hold something else."""
+    source, folder, pipe = tmp_path / "x.npy", tmp_path / "notes", tmp_path / "pipe.npy"
+    np.save(source, np.zeros((1, 2, 3, 4), np.float32))
+    folder.mkdir()
+    (folder / "precious.txt").write_text("kept")
+    os.mkfifo(pipe)
+    for target in (folder, pipe):
+        with pytest.raises(ConvertError, match="is neither a file nor a folder that a converter"):
+            array(source, target, "NCHW", "NHWC", format="npy", force=True)
+    assert (folder / "precious.txt").read_text() == "kept"
+    assert pipe.is_fifo()
+    with pytest.raises(ConvertError, match="is a device or a pipe"):
+        inspect(pipe)

@@ -17,6 +17,12 @@ from .errors import ConvertError
 #: What a temporary's name starts with; then come the host and process that made it, and the
 #: target's name, whose ending some packages go by.
 PREFIX = ".convspec-part-"
+#: What folders of tensors hold, each kind one of these: zarr, Orbax, sharded safetensors.
+STORES = (
+    *("zarr.json", ".zgroup", ".zarray"),
+    *("_CHECKPOINT_METADATA", "_METADATA", "default"),
+    "model.safetensors.index.json",
+)
 
 
 def check_target(
@@ -25,7 +31,8 @@ def check_target(
     """The target may be written.
 
     Raises:
-        ConvertError: it is one of the sources, exists without ``force``, or has no folder.
+        ConvertError: it is one of the sources, exists without ``force``, has no folder, or is
+            a device or a folder of other things, which nobody wants replaced.
     """
     for source in sources:
         if target.exists() and source.exists() and target.samefile(source):
@@ -42,6 +49,19 @@ def check_target(
             f"{target}: exists already; choose another name, or overwrite it with force=True "
             f"(--force)."
         )
+    if target.exists() and not _replaceable(target):
+        raise ConvertError(
+            f"{target}: is neither a file nor a folder that a converter wrote; choose another name."
+        )
+
+
+def _replaceable(target: Path) -> bool:
+    """Whether overwriting would destroy no more than a file or a store of tensors."""
+    if target.is_file():
+        return True
+    return target.is_dir() and (
+        not any(target.iterdir()) or any((target / name).exists() for name in STORES)
+    )
 
 
 @contextmanager

@@ -153,6 +153,8 @@ def open_file(path: str | Path, format: str | None = None) -> Reader:
     try:
         if not path.exists() and not path.with_name(path.name + ".index").exists():
             raise ConvertError(f"{path}: there is no such file.")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ConvertError(f"{path}: is a device or a pipe; give a file or a folder.")
         format = format or format_of(path)
         if format == "onnx-external" and path.is_dir():
             path = path / "model.onnx"
