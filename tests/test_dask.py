@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import dask
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import convspec
-from convspec import ConvSpec, DTypeError, UnsupportedError
+from convspec import ConvSpec, DTypeError, ShapeError, UnsupportedError
 from convspec_dask import DaskBackend
 from generators import integers, random_case
 
@@ -135,6 +136,7 @@ def test_processes_and_a_cluster() -> None:
         Client(cluster),
     ):
         np.testing.assert_array_equal(y.compute(), expected)
+        check_that_a_short_chunk_is_named()
 
 
 def test_handed_over_and_back() -> None:
@@ -161,3 +163,21 @@ def test_bad_input() -> None:
         SPEC(lazy, w.astype("float64"))
     with pytest.raises(UnsupportedError, match="its own chunks"):
         DaskBackend("dask")
+
+
+def test_a_chunk_that_fails_is_named() -> None:
+    with dask.config.set(scheduler="synchronous"):
+        check_that_a_short_chunk_is_named()
+
+
+def check_that_a_short_chunk_is_named() -> None:
+    """A chunk that is smaller than the array says would shift all that comes after it."""
+    _, lazy, w = volume()
+    y = SPEC(lazy.map_blocks(shortened, dtype=lazy.dtype, meta=lazy._meta), w)
+    with pytest.raises(ShapeError, match=r"promise \(1, 2, 9, 9, 9\)") as caught:
+        y.compute()
+    assert re.search(r"in chunk \(0, 0, \d, \d, \d\) of the output", str(caught.value.__notes__))
+
+
+def shortened(block: np.ndarray, block_id: Any = None) -> np.ndarray:
+    return block[:, :, :7] if block_id[2] == 3 else block

@@ -13,7 +13,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from convspec import ConvSpec, get_backend
+from convspec import ShapeError, get_backend
 from convspec.backend import Environment
 from convspec.dtypes import numpy_dtype
 from convspec.problem import Problem
@@ -37,27 +37,34 @@ def conv(problem: Problem, env: Environment, engine: str, x: Any, w: Any, b: Any
     bounds = [tuple(accumulate(sizes, initial=0)) for sizes in x.chunks]
     for tile in plan:
         parts, grid = _parts(tile, x.name, f"part-{name}", bounds, graph)
-        graph[(name, *tile.index)] = (
-            compute,
-            tile.spec,
-            engine,
-            env.out_dtype,
-            grid,
-            parts,
-            *keys,
-        )
+        graph[(name, *tile.index)] = (compute, tile, engine, env.out_dtype, grid, parts, *keys)
     layers = HighLevelGraph.from_collections(name, graph, dependencies=[x, *beside])
     return da.Array(layers, name, chunks, meta=np.empty((0,) * len(chunks), dtype))
 
 
 def compute(
-    spec: ConvSpec, engine: str, out_dtype: str, grid: tuple[int, ...], parts: Any, *beside: Any
+    tile: Tile, engine: str, out_dtype: str, grid: tuple[int, ...], parts: Any, *beside: Any
 ) -> Any:
-    """One tile: its parts put together, and the spec run on them by the engine."""
-    backend = get_backend(engine)
-    slab = joined(parts, grid)
-    arrays = [backend.from_foreign(np.ascontiguousarray(array)) for array in (slab, *beside)]
-    return backend.to_numpy(spec(*arrays, out_dtype=out_dtype, backend=backend))
+    """One tile: its parts put together, and the tile's spec run on them by the engine.
+
+    Whatever is raised has a note that names the chunk.
+
+    Raises:
+        ShapeError: the chunks it reads are not as large as the array that they belong to says.
+    """
+    try:
+        slab = joined(parts, grid)
+        if slab.shape != tile.input_shape:
+            raise ShapeError(
+                f"x: its chunks give a slab of shape {slab.shape} where its chunk sizes promise "
+                f"{tile.input_shape}.\n  Tell dask the sizes that they really have."
+            )
+        backend = get_backend(engine)
+        arrays = [backend.from_foreign(np.ascontiguousarray(array)) for array in (slab, *beside)]
+        return backend.to_numpy(tile.spec(*arrays, out_dtype=out_dtype, backend=backend))
+    except Exception as error:
+        error.add_note(f"convspec: in chunk {tile.index} of the output, positions {tile.output}")
+        raise
 
 
 def cut(chunk: Any, ranges: tuple[tuple[int, int], ...]) -> Any:
