@@ -17,7 +17,7 @@ from convspec import ShapeError, get_backend
 from convspec.backend import Environment
 from convspec.dtypes import numpy_dtype
 from convspec.problem import Problem
-from convspec.tiles import Tile, Tiles, owned_chunks
+from convspec.tiles import Tile, Tiles, joined, owned_chunks
 
 Key = tuple[Any, ...]
 
@@ -70,17 +70,6 @@ def compute(
 def cut(chunk: Any, ranges: tuple[tuple[int, int], ...]) -> Any:
     """A part of a chunk, copied, so that the chunk does not live on in it."""
     return chunk[tuple(slice(start, stop) for start, stop in ranges)].copy()
-
-
-def joined(parts: list[Any], grid: tuple[int, ...]) -> Any:
-    """Parts in row-major order of ``grid``, put end to end along every axis."""
-    for axis in reversed(range(len(grid))):
-        n = grid[axis]
-        parts = [
-            parts[i] if n == 1 else np.concatenate(parts[i : i + n], axis)
-            for i in range(0, len(parts), n)
-        ]
-    return parts[0]
 
 
 def _parts(

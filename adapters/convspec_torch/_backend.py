@@ -17,6 +17,7 @@ from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
+from ._dtensor import takes_shards
 from ._kernel import conv
 
 STRIDED = torch.strided
@@ -120,6 +121,10 @@ class TorchBackend(PlanBackend):
         if device != "cpu" and dtype == out_dtype:
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
+
+    def prepare(self, problem: Problem, env: Environment) -> Kernel:
+        kernel = super().prepare(problem, env)
+        return kernel if env.traced else takes_shards(kernel, problem, env)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         if env.dtype in dtypes.HALF and env.out_dtype not in dtypes.HALF:

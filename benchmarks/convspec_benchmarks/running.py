@@ -56,12 +56,9 @@ class Report:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
-def run(job: Job) -> Report:
-    """Measure a job. A framework that fails leaves its message in ``errors``.
-
-    So does an interruption: what has been measured until then is still reported.
-    """
-    about = {
+def about_the_machine() -> dict[str, Any]:
+    """What a report says of when and where it was made."""
+    return {
         "format": FORMAT,
         "convspec": convspec.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,7 +69,14 @@ def run(job: Job) -> Report:
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
     }
-    report = Report(about)
+
+
+def run(job: Job) -> Report:
+    """Measure a job. A framework that fails leaves its message in ``errors``.
+
+    So does an interruption: what has been measured until then is still reported.
+    """
+    report = Report(about_the_machine())
     works = 1 if job.spec is not None else len(job.workloads)
     steps = len(job.frameworks) * works * len(job.layouts) * len(job.passes)
     with progress(steps, remaining=True) as step:

@@ -273,6 +273,37 @@ def call(
     return _call_traced(spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype)
 
 
+def checked(
+    spec: ConvSpec,
+    shape: Sequence[int],
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    output_size: Any = None,
+    out_dtype: Any = None,
+) -> tuple[Any, Any, Any]:
+    """The arrays of a call on an array like ``x``, but of this shape, which is not at hand whole.
+
+    Returns:
+        ``x``, weight and bias as the framework's own arrays.
+
+    Raises:
+        ConvSpecError: whatever such a call would refuse.
+    """
+    own, x = held(x, "x")
+    _, dtype, device = own.describe(x)
+    weight = _joined(own, weight, "weight", x)
+    w = _beside(own, weight, "weight", x, device)
+    b = None
+    if bias is not None:
+        bias = _joined(own, bias, "bias", x)
+        b = _beside(own, bias, "bias", x, device)
+    dtype = own.promoted(dtype, device)
+    wanted = wanted_size(spec, output_size)
+    _found(spec, own, tuple(shape), dtype, device, w, b, wanted, out_dtype, False)
+    return x, weight, bias
+
+
 def _recorder(arrays: Sequence[Any]) -> Native | None:
     """Who knows one of these as a placeholder of a framework whose graphs record calls."""
     from . import natives  # which needs this module

@@ -196,6 +196,21 @@ def _part(problem: Problem, padding: tuple[Pair, ...]) -> ConvSpec:
     )
 
 
+def joined(
+    parts: list[Any],
+    grid: Sequence[int],
+    concatenate: Callable[[list[Any], int], Any] = np.concatenate,
+) -> Any:
+    """Arrays in row-major order of ``grid``, put end to end along every axis."""
+    for axis in reversed(range(len(grid))):
+        n = grid[axis]
+        parts = [
+            parts[i] if n == 1 else concatenate(parts[i : i + n], axis)
+            for i in range(0, len(parts), n)
+        ]
+    return parts[0]
+
+
 # ---- one axis ----
 
 
