@@ -46,7 +46,10 @@ def counting(*shape: int) -> Any:
 
 
 def network() -> dict[str, Any]:
-    """A torch state dict with every kind of layer; nothing in it can be read two ways."""
+    """A torch state dict with every kind of layer; nothing in it can be read two ways.
+
+    Seven features cannot be channels and positions.
+    """
     return {
         "stem.conv.weight": counting(4, 3, 3, 3),
         "stem.conv.bias": counting(4),
@@ -56,12 +59,12 @@ def network() -> dict[str, Any]:
         "stem.bn.running_var": counting(4),
         "stem.bn.num_batches_tracked": np.array(7),
         "prelu.weight": counting(4),
-        "up.deconv.weight": counting(4, 6, 2, 2),
-        "up.deconv.bias": counting(6),
-        "head.0.weight": counting(5, 6),
+        "up.deconv.weight": counting(4, 7, 2, 2),
+        "up.deconv.bias": counting(7),
+        "head.0.weight": counting(5, 7),
         "head.0.bias": counting(5),
-        "norm.weight": counting(5),
-        "norm.bias": counting(5),
+        "ln.weight": counting(5),
+        "ln.bias": counting(5),
         "embed.weight": counting(9, 5),
         "scale": np.array(2.5, "float32"),
     }
@@ -191,18 +194,18 @@ def test_names_are_the_targets_own(source: Path) -> None:
     assert keras["embed.weight"] == "embed/embeddings"
     flax = names("flax")
     assert flax["head.0.weight"] == "head/0/kernel"
-    assert flax["norm.weight"] == "norm/scale"
+    assert flax["ln.weight"] == "ln/scale"
     assert flax["stem.bn.running_mean"] == "stem/bn/mean"
-    assert names("mlx")["norm.weight"] == "norm.weight"
-    assert names("mxnet")["norm.weight"] == "norm.gamma"
+    assert names("mlx")["ln.weight"] == "ln.weight"
+    assert names("mxnet")["ln.weight"] == "ln.gamma"
 
 
 def test_shapes_and_actions(source: Path) -> None:
     report = checkpoint(source, source.with_name("x.npz"), "torch", "jax", dry_run=True)
     done = {action.name: (action.target_shape, str(action)) for action in report.plan.actions}
     assert done["stem.conv.weight"] == ((3, 3, 3, 4), "OIHW -> HWIO")
-    assert done["up.deconv.weight"] == ((2, 2, 4, 6), "IOHW -> HWIO, flip")
-    assert done["head.0.weight"] == ((6, 5), "transpose")
+    assert done["up.deconv.weight"] == ((2, 2, 4, 7), "IOHW -> HWIO, flip")
+    assert done["head.0.weight"] == ((7, 5), "transpose")
     assert done["embed.weight"] == ((9, 5), "copy")
     assert done["stem.bn.num_batches_tracked"][1] == "left out: jax has no such counter"
     assert not report.written
@@ -268,19 +271,22 @@ def test_dense_behind_a_flatten_by_hand(tmp_path: Path) -> None:
 
 
 def test_dense_that_needs_no_question(tmp_path: Path) -> None:
-    """Behind another dense layer, or as wide as the last convolution; or nothing moves."""
-    arrays = {"conv.weight": counting(6, 3, 3, 3), "conv.bias": counting(6)}
-    pooled = arrays | {"fc1.weight": counting(12, 6), "fc2.weight": counting(3, 12)}
+    """Features whose number is prime, rules for all layers at once, or nothing that moves."""
+    arrays = {"conv.weight": counting(7, 3, 3, 3), "conv.bias": counting(7)}
+    pooled = arrays | {"fc1.weight": counting(13, 7), "fc2.weight": counting(3, 13)}
     path = save(tmp_path / "a.safetensors", pooled)
     checkpoint(path, tmp_path / "a.npz", "torch", "keras")
-    flat = arrays | {"fc1.weight": counting(12, 24)}
+    flat = arrays | {"fc1.weight": counting(13, 28)}
     path = save(tmp_path / "b.safetensors", flat)
     checkpoint(path, tmp_path / "b.onnx", "torch", "onnx")
-    with pytest.raises(ConvertError, match="24 inputs, perhaps flattened channels"):
+    with pytest.raises(ConvertError, match="28 inputs, perhaps flattened channels"):
         checkpoint(path, tmp_path / "b.npz", "torch", "keras")
     # The question is put off, not answered, where nothing moves.
-    with pytest.raises(ConvertError, match="24 inputs, perhaps flattened channels"):
+    with pytest.raises(ConvertError, match="28 inputs, perhaps flattened channels"):
         checkpoint(tmp_path / "b.onnx", tmp_path / "b.npz", target="keras")
+    rules = {"fc*": {"flatten": False, "unflatten": False}}
+    checkpoint(path, tmp_path / "b.npz", "torch", "keras", rules=rules)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npz")["fc1/kernel"], flat["fc1.weight"].T)
 
 
 def test_groups_and_depthwise(tmp_path: Path) -> None:
@@ -321,7 +327,11 @@ def test_rules_precedence_and_report(tmp_path: Path) -> None:
         ({"a": "convolve"}, "rules: 'a' is 'convolve'; kinds are conv, "),
         ({"a": 3}, "expected a kind, or a table"),
         ({"a": {"kind": "conv", "size": 3}}, "the option 'size', but the kind 'conv' has stride"),
-        ({"a": {"kind": "copy", "rank": 3}}, "the kind 'copy' has no options"),
+        ({"a": {"kind": "copy", "rank": 3}}, "'rank', but the kind 'copy' has axes"),
+        ({"a": {"kind": "embedding", "rank": 3}}, "the kind 'embedding' has no options"),
+        ({"a": {"kind": "copy", "axes": "chw"}}, "has axes 'chw'; they are letters, as in 'CHW'"),
+        ({"a": {"kind": "conv", "flipped": 1}}, "expected order = "),
+        ({"a": {"unflatten": -1}}, "has unflatten -1; expected false, a number of channels"),
         ({"a": {"kind": "prelu", "rank": -1}}, "rank -1; it is a number of spatial axes"),
         ({"a": {"kind": "dense", "flatten": "CHW"}}, "expected false, a number of channels, or"),
         ({"kinds": 3}, r"\[kinds\] should map globs"),

@@ -26,6 +26,7 @@ TOLERANCE = 4 * 1152 * 2.0**-24 * 16
 #: MTCNN flattens (W, H, C): its weights were made for Caffe.
 FACE_RULES = {
     "conv*.weight": "conv",
+    "dense*": {"flatten": False, "unflatten": False},
     "dense4.weight": {"kind": "dense", "flatten": {"layout": "WHC", "shape": [3, 3, 64]}},
     "dense5.weight": {"kind": "dense", "flatten": {"layout": "WHC", "shape": [3, 3, 128]}},
 }
@@ -325,6 +326,7 @@ def test_c3d_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         writer.write(name, (slice(None),) * array.ndim, array)
     writer.finish()
     rules = {"conv*": "conv", "fc6.weight": {"kind": "dense", "flatten": 32}}
+    rules |= {"fc*": {"flatten": False}}
     way = [
         ("a.weights.h5", "keras"),
         ("b.safetensors", "jax"),

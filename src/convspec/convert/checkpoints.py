@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from .errors import ConvertError
 from .files import CHECKPOINTS, Entry, Reader, chosen_format, create, open_file
 from .files.protocol import blocks
 from .kinds import Flatten, Kind, from_dict, read_rules, to_dict
+from .layers import Known, channels_last
 from .orders import KNOWN
 from .output import check_target, whole
-from .plan import KERAS_FILES, Action, Known, Plan, make
-from .steps import Rows, applied
+from .plan import Plan
+from .planner import KERAS_FILES, after, make
+from .steps import applied
 from .templates import fitted
 from .transpose import copy
 from .verify import Check, verify_checkpoint
@@ -87,7 +89,7 @@ def checkpoint(
         target: convention of those in ``out``; default: as its format has.
         rules: a TOML file, or a mapping, from globs to kinds: see :func:`kinds.read_rules`.
         model: a live torch, Keras or Flax NNX model, an ONNX model, or the path of an ``.onnx`` or
-            ``.keras`` file, that says what its layers are.
+            ``.keras`` file, that says what its layers are; default: ``path``, if it is such a file.
         like: a file of the target's format whose names the result gets; a ``.keras`` file has the
             model that its weights go into, and is needed to write one.
         dtype: type of all floating-point tensors in ``out``, as wide as theirs or wider.
@@ -115,14 +117,17 @@ def checkpoint(
         told = {} if ignore_stamp else stamp.from_text(path, reader.stamp)
         source = _convention("source", source or told.get("convention"), reader.format, path)
         target = _convention("target", target, format, out)
-        known = Known(read_rules(rules), _stamped(path, told), models.kinds(model))
+        if model is None and reader.format in ("keras", "onnx", "onnx-external"):
+            model = reader.path  # such a file says itself what its layers are
+        known = Known(read_rules(rules), _stamped(path, told, target), models.kinds(model))
+        entries = _ordered(reader, told)
         plan = make(
-            _ordered(reader, told),
+            entries,
             reader.layers,
             source,
             target,
             known,
-            source_format=reader.format,
+            source_format=reader.format if entries is reader.entries else "",
             target_format=format,
             dtype=dtype,
             originals=_originals(told, target, format),
@@ -209,8 +214,13 @@ def _write(
 def stamp_of(plan: Plan, format: str) -> str:
     """What a written checkpoint says of itself."""
     tensors = {}
+    moved = channels_last(plan.source) != channels_last(plan.target)
     for action in plan.written:
-        values = {**to_dict(_after(action)), "original": action.name}
+        kind = action.kind
+        values = {**to_dict(after(kind, plan.target, moved)), "original": action.name}
+        was = [o.layout if isinstance(o, Flatten) else "" for o in (kind.flatten, kind.unflatten)]
+        if any(was):
+            values["was"] = was
         if action.spec is not None:
             values["spec"] = action.spec.to_dict()
         tensors[action.target] = values
@@ -224,19 +234,12 @@ def stamp_of(plan: Plan, format: str) -> str:
     )
 
 
-def _after(action: Action) -> Kind:
-    """The kind of a tensor as it is in the target: a flatten in the target's order."""
-    kind = action.kind
-    for step in action.steps:
-        if isinstance(step, Rows):
-            sizes = dict(zip(step.source.layout, step.source.shape, strict=True))
-            flatten = Flatten(step.target, tuple(sizes[letter] for letter in step.target))
-            return Kind(kind.name, kind.origin, {}, flatten)
-    return kind
-
-
-def _stamped(path: Path, told: Mapping[str, Any]) -> dict[str, tuple[Kind, ConvSpec | None]]:
+def _stamped(
+    path: Path, told: Mapping[str, Any], target: str = ""
+) -> dict[str, tuple[Kind, ConvSpec | None]]:
     """Kinds and specs by tensor, out of a stamp.
+
+    Orders that features had before count only on the way back to where they came from.
 
     Raises:
         ConvertError: it is damaged.
@@ -245,7 +248,10 @@ def _stamped(path: Path, told: Mapping[str, Any]) -> dict[str, tuple[Kind, ConvS
     try:
         for name, values in dict(told.get("tensors", {})).items():
             spec = ConvSpec.from_dict(values["spec"]) if "spec" in values else None
-            found[name] = from_dict(f"{path}: metadata of {name!r}", values), spec
+            kind = from_dict(f"{path}: metadata of {name!r}", values)
+            if told.get("converted_from") != target:
+                kind = replace(kind, was=("", ""))
+            found[name] = kind, spec
     except ConvertError:
         raise
     except (ConvSpecError, TypeError, ValueError, AttributeError) as error:

@@ -64,6 +64,7 @@ FAMILIES = {
     "tflite": _KERAS,
     "jax": _FLAX,
     "flax": _FLAX,
+    "linen": _FLAX,
     "matconvnet": _TORCH,
 }
 #: The counter of batches, which torch alone has.
@@ -130,8 +131,11 @@ class Module:
     layer: str = ""
 
     @property
-    def hints(self) -> set[str]:
-        return {name.hint for name in self.parts.values()} - {""}
+    def named_by_class(self) -> bool:
+        """Whether a Keras file calls the layer after its class and number, as in ``conv2d_3``."""
+        group = self.main.full.split("/")[-3:][0]
+        stem, _, number = group.rpartition("_")
+        return self.layer in (group, stem if number.isdecimal() else group)
 
     @property
     def main(self) -> Name:
@@ -139,11 +143,11 @@ class Module:
         return self.parts.get("weight") or next(iter([*self.parts.values(), *self.others]))
 
 
-def split(full: str) -> tuple[tuple[str, ...], str]:
+def split(full: str, convention: str) -> tuple[tuple[str, ...], str]:
     """Path and leaf of a name with dots or slashes."""
     text = full.removesuffix(":0")  # TensorFlow 1
     words = text.split("/") if "/" in text else text.split(".")
-    if words[0] in COLLECTIONS and len(words) > 1:
+    if FAMILIES[convention] is _FLAX and words[0] in COLLECTIONS and len(words) > 1:
         words = words[1:]
     if len(words) > 1 and words[-1] == "value":  # a variable of Flax NNX
         words = words[:-1]
@@ -152,7 +156,7 @@ def split(full: str) -> tuple[tuple[str, ...], str]:
 
 def parse(full: str, convention: str) -> Name:
     """A name taken apart; only the convention's own leaves stand for a part."""
-    path, leaf = split(full)
+    path, leaf = split(full, convention)
     own = {word for row in FAMILIES[convention].values() for word in row.values()}
     part, hint = LEAVES[leaf] if leaf in own | OLDER and leaf in LEAVES else ("", "")
     return Name(full, path, leaf, part, hint)
@@ -233,9 +237,11 @@ def leaf_for(convention: str, kind: str, part: str) -> str:
 
 def joined(convention: str, path: tuple[str, ...], leaf: str) -> str:
     """A full name, with the convention's separator."""
+    if convention == "linen":
+        path = (COLLECTIONS[leaf in ("mean", "var")], *path)
     return ("." if convention in DOTTED else "/").join((*path, leaf))
 
 
 def same_names(a: str, b: str) -> bool:
     """Whether two conventions have the same names for everything."""
-    return FAMILIES[a] is FAMILIES[b]
+    return FAMILIES[a] is FAMILIES[b] and (a == "linen") == (b == "linen")

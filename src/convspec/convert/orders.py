@@ -8,7 +8,7 @@ DepthwiseConv2D has 1HWO, whose last axis counts input channels times multiplier
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..arguments import integer, shown
@@ -23,8 +23,13 @@ from ..spec import ConvSpec
 KINDS = ("conv", "conv_transpose", "depthwise")
 
 _TFLITE = Convention("tflite", "N*C", "O*I", "O*I", transposed_group_axis="O")
-#: The conventions that the converter knows.
-KNOWN = {**CONVENTIONS, "tflite": _TFLITE}
+#: The conventions that the converter knows. Flax Linen's arrays are NNX's; its files wrap them in
+#: collections (``params``, ``batch_stats``).
+KNOWN = {
+    **CONVENTIONS,
+    "linen": replace(CONVENTIONS["flax"], name="linen"),
+    "tflite": _TFLITE,
+}
 
 #: Depthwise kernels with an order of their own: tf.nn.depthwise_conv2d, keras.layers.
 #: DepthwiseConv2D, TFLite's DepthwiseConv2D. The others keep them like grouped ones.

@@ -68,12 +68,40 @@ class Transpose:
 
 
 @dataclass(frozen=True)
+class Permute:
+    """Axes of these letters go to another order."""
+
+    source: str
+    target: str
+
+    def apply(self, x: Array) -> Array:
+        return x.transpose(permutation(self.source, self.target))
+
+    def undo(self, y: Array) -> Array:
+        return y.transpose(permutation(self.target, self.source))
+
+    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(shape[i] for i in permutation(self.source, self.target))
+
+    def __str__(self) -> str:
+        return f"{self.source} -> {self.target}"
+
+
+@dataclass(frozen=True)
 class Rows:
-    """The inputs of a dense layer, flattened in one order, go to another."""
+    """Features along an axis, flattened in one order, go to another.
+
+    Attributes:
+        axis: of the array.
+        source: how they are flattened.
+        target: the letters in the new order.
+        what: what they are, in words.
+    """
 
     axis: int
     source: Flatten
     target: str
+    what: str = "rows"
 
     def apply(self, x: Array) -> Array:
         return self._moved(x, self.source.layout, self.source.shape, self.target)
@@ -94,7 +122,7 @@ class Rows:
 
     def __str__(self) -> str:
         sizes = "x".join(map(str, self.source.shape))
-        return f"rows {self.source.layout} ({sizes}) -> {self.target}"
+        return f"{self.what} {self.source.layout} ({sizes}) -> {self.target}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import ConvertError
 from .files import Reader, open_file
+from .names import FAMILIES, split
 from .plan import Action, Plan
 
 
@@ -23,7 +24,13 @@ def fitted(plan: Plan, like: Path) -> Plan:
     with open_file(like) as reader:
         layers = _layers(reader)
         names = {name: layer for name, (layer, _) in reader.layers.items()}
+        wrapped = {
+            "/".join((*split(n, "linen")[0], split(n, "linen")[1])): n for n in reader.entries
+        }
         actions = [_renamed(action, layers) for action in plan.actions]
+        if FAMILIES[plan.target] is FAMILIES["linen"]:
+            actions = [replace(a, target=wrapped.get(a.target, a.target)) for a in actions]
+        placed = {a.layer for a in plan.actions if set(_keys(a)) & set(layers)}
         actions = [replace(a, layer=names.get(a.target, a.layer)) for a in actions]
         given = {action.target: action for action in actions if action.target}
         if len(given) != sum(bool(action.target) for action in actions):
@@ -42,7 +49,8 @@ def fitted(plan: Plan, like: Path) -> Plan:
                     f"{like}: {name!r} has shape {expected}, but {action.name!r} becomes "
                     f"{action.target_shape}."
                 )
-    return replace(plan, actions=actions)
+    left = [layer for layer in plan.unnumbered if layer not in placed]
+    return replace(plan, actions=actions, unnumbered=left)
 
 
 def _layers(reader: Reader) -> dict[str, str]:
@@ -58,7 +66,12 @@ def _layers(reader: Reader) -> dict[str, str]:
 
 def _renamed(action: Action, layers: Mapping[str, str]) -> Action:
     _, found, index = action.target.rpartition("/vars/")
-    for name in (action.layer, action.layer.replace(".", "_")):
+    for name in _keys(action):
         if found and name in layers:
             return replace(action, target=f"{layers[name]}/vars/{index}")
     return action
+
+
+def _keys(action: Action) -> tuple[str, str]:
+    """What a Keras layer of the same name may be called."""
+    return action.layer, action.layer.replace(".", "_")
