@@ -79,8 +79,11 @@ class _Features:
         if rule is None:
             return kind
         flatten = rule.flatten if kind.flatten is None else kind.flatten
-        unflatten = rule.unflatten if kind.unflatten is None else kind.unflatten
-        return replace(kind, flatten=flatten, unflatten=unflatten)
+        # Who tells one order would tell the other.
+        told = rule.unflatten if rule.unflatten is not None or rule.flatten is None else False
+        return replace(
+            kind, flatten=flatten, unflatten=told if kind.unflatten is None else kind.unflatten
+        )
 
     # ---- dense layers ----
 
@@ -88,7 +91,7 @@ class _Features:
         name = module.main.full
         inputs, outputs = self.layers.sizes(module)
         if kind.origin == "rules" and kind.flatten is not None and kind.unflatten is None:
-            kind = replace(kind, unflatten=False)  # who tells one order would tell the other
+            kind = replace(kind, unflatten=False)
         questions: list[str] = []
         said: list[tuple[str, Any]] = []
         if kind.flatten is None and self._asks(inputs):
