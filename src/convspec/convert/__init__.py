@@ -8,6 +8,7 @@ from .orders import Order, convert_weight, weight_spec
 from .plan import Action, Plan
 from .verify import Check
 from .weights import ConvertedWeight, weight
+from .whole_models import ModelCheck
 
 __all__ = [
     "Action",
@@ -18,6 +19,7 @@ __all__ = [
     "Flatten",
     "Inspected",
     "Kind",
+    "ModelCheck",
     "Order",
     "Plan",
     "Report",

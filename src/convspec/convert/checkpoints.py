@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from .orders import KNOWN
 from .output import check_target, whole
 from .plan import Plan
 from .planner import KERAS_FILES, after, make
+from .runners import NotRunError, runner_of
 from .steps import applied
 from .templates import fitted
 from .transpose import copy
 from .verify import Check, verify_checkpoint
+from .whole_models import ModelCheck, check_model
 
 #: Conventions that go with a format.
 HABITS = {
@@ -50,12 +53,14 @@ class Report:
         out: the file.
         written: whether it was written, or only planned.
         checks: one for each tensor, if the result was verified.
+        model: what running the whole models has shown, if the result was verified.
     """
 
     plan: Plan
     out: Path
     written: bool
     checks: list[Check] = field(default_factory=list)
+    model: ModelCheck | None = None
 
 
 def checkpoint(
@@ -66,10 +71,11 @@ def checkpoint(
     *,
     rules: str | Path | Mapping[str, Any] | None = None,
     model: Any = None,
-    like: str | Path | None = None,
+    like: Any = None,
     dtype: str | None = None,
     dry_run: bool = False,
     verify: bool = False,
+    input_shape: Sequence[int] | None = None,
     force: bool = False,
     in_place: bool = False,
     format: str | None = None,
@@ -90,12 +96,17 @@ def checkpoint(
         rules: a TOML file, or a mapping, from globs to kinds: see :func:`kinds.read_rules`.
         model: a live torch, Keras or Flax NNX model, an ONNX model, or the path of an ``.onnx`` or
             ``.keras`` file, that says what its layers are; default: ``path``, if it is such a file.
-        like: a file of the target's format whose names the result gets; a ``.keras`` file has the
-            model that its weights go into, and is needed to write one.
+        like: a file of the target's format, or a live torch, Keras or Flax NNX model, whose names
+            the result gets; a ``.keras`` file has the model that its weights go into, and is needed
+            to write one.
         dtype: type of all floating-point tensors in ``out``, as wide as theirs or wider.
         dry_run: only plan; what is open is told in the plan.
         verify: read ``out`` back, compare every tensor bit for bit, and run every convolution on
-            random input in both frameworks against the error bound.
+            random input in both frameworks against the error bound; where ``model`` and ``like``
+            can be run (live, ``.onnx``, ``.keras``), run the whole models likewise: see
+            :mod:`convspec.convert.whole_models`.
+        input_shape: of the input that ``verify`` makes, with the batch, in the source's order of
+            axes; default: what the models tell.
         force: overwrite ``out``.
         in_place: allow ``out`` to be ``path``.
         format: format of ``out``; default: what its name says.
@@ -135,27 +146,39 @@ def checkpoint(
         plan.skipped = dict(reader.skipped)
         options: dict[str, Any] = {}
         if like is not None:
-            plan = fitted(plan, Path(like))
-            if format in ("keras", "onnx", "onnx-external"):
+            plan = _like(plan, like, target)
+            if format in ("keras", "onnx", "onnx-external") and isinstance(like, (str, Path)):
                 options["model"] = Path(like)
         if dry_run:
             return Report(plan, out, False)
         plan.check()
         if format in KERAS_FILES:
             options["layers"] = {action.target: action.layer for action in plan.written}
-        if format == "keras" and like is None:
+        if format == "keras" and not isinstance(like, (str, Path)):
             raise ConvertError(
                 f"{out}: a .keras file holds a model, and a checkpoint none; pass like= (--like) a "
                 f".keras file of the model, or write .weights.h5."
             )
         with whole(out) as temporary:
             _write(reader, plan, temporary, format, stamp_of(plan, format), options, progress)
-            checks = []
+            checks, ran = [], None
             if verify:
                 with open_file(temporary, format) as written:
                     checks = verify_checkpoint(out, plan, reader, written, progress)
+                    ran = check_model(out, plan, reader, written, model, like, input_shape)
             watch.check(path, before)
-        return Report(plan, out, True, checks)
+        return Report(plan, out, True, checks, ran)
+
+
+def _like(plan: Plan, like: Any, target: str) -> Plan:
+    """The plan with the names of a file or of a live model."""
+    if isinstance(like, (str, Path)):
+        return fitted(plan, Path(like))
+    try:
+        with tempfile.TemporaryDirectory(prefix="convspec-") as folder:
+            return fitted(plan, runner_of(like).skeleton(Path(folder)), "like")
+    except NotRunError as error:
+        raise ConvertError(f"like: {error}.") from error
 
 
 def _ordered(reader: Reader, told: Mapping[str, Any]) -> dict[str, Entry]:

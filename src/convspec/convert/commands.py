@@ -13,7 +13,9 @@ from .arrays import Progress, array
 from .checkpoints import Report, checkpoint, inspect
 from .kinds import KERNELS
 from .orders import KNOWN, Order
+from .verify import Check
 from .weights import weight
+from .whole_models import ModelCheck
 
 
 @contextmanager
@@ -91,6 +93,7 @@ def _checkpoint(parsed: argparse.Namespace) -> int:
             dtype=parsed.dtype,
             dry_run=parsed.dry_run,
             verify=parsed.verify,
+            input_shape=_input_shape(parsed.input_shape),
             force=parsed.force,
             in_place=parsed.in_place,
             format=parsed.format,
@@ -154,8 +157,13 @@ def _show_plan(done: Report) -> None:
 def _show_checks(done: Report) -> None:
     ran = [check for check in done.checks if check.engines]
     print(f"  {len(done.checks)} tensors read back: each leads back to the source bit for bit")
-    if not ran:
-        return
+    if ran:
+        _show_convolutions(ran)
+    if done.model is not None:
+        _show_model(done.model)
+
+
+def _show_convolutions(ran: list[Check]) -> None:
     print(f"  {len(ran)} convolutions run on random input, within the error bound:")
     columns = [
         Column("convolution"),
@@ -166,6 +174,29 @@ def _show_checks(done: Report) -> None:
     ]
     rows = [Row((check.name, *check.engines, f"{check.error:.3f}", check.note)) for check in ran]
     show(columns, rows)
+
+
+def _show_model(done: ModelCheck) -> None:
+    if done.reason:
+        print(f"  whole models not run: {done.reason}.")
+        print("  So what the tensors mean together is not proven: kinds, and orders of features.")
+        return
+    shapes = ", ".join(map(str, done.shapes))
+    print(
+        f"  whole models run on {' and '.join(done.engines)} with random input {shapes}: they "
+        f"differ by {done.error:.3f} of the error bound"
+    )
+    for name in done.unseen:
+        print(f"    not proven, no output shows its order: {name}")
+
+
+def _input_shape(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    words = text.replace("x", ",").split(",")
+    if not all(word.strip().isdecimal() for word in words):
+        raise ShapeError(f"--input-shape: expected numbers, as in 1,3,32,32, got {text!r}.")
+    return [int(word) for word in words]
 
 
 def _inspect(parsed: argparse.Namespace) -> int:
@@ -319,6 +350,11 @@ def _add_checkpoint(kinds: Any, plain: Any) -> None:
         "--model", metavar="FILE", help=".onnx or .keras file that says what layers are"
     )
     command.add_argument("--like", metavar="FILE", help="a file whose names OUT gets")
+    command.add_argument(
+        "--input-shape",
+        metavar="N,C,H,W",
+        help="input that --verify makes for whole models, as in IN (what they tell)",
+    )
     command.add_argument("--dtype", metavar="NAME", help="widen floating-point tensors")
     command.add_argument("--dry-run", action="store_true", help="print the plan; write nothing")
     command.add_argument(

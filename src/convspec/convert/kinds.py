@@ -110,9 +110,13 @@ class Rules:
 
     An exact name comes before a glob; of several globs the first one counts. Rules without a kind
     are looked up by themselves.
+
+    Attributes:
+        names: new names of layers, or of what holds layers, by their paths.
     """
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, kinds: Mapping[str, Kind], names: Mapping[str, str] | None = None) -> None:
+        self.names = dict(names or {})
         self._exact = {key: kind for key, kind in kinds.items() if not set(key) & set("*?[")}
         self._globs = {key: kind for key, kind in kinds.items() if key not in self._exact}
         self._used: set[str] = set()
@@ -134,10 +138,19 @@ class Rules:
                 self._used.add(glob)
                 yield kind
 
+    def renamed(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """The path of a layer in the target, by the longest name that rules have for it."""
+        for count in range(len(path), 0, -1):
+            new = self.names.get(".".join(path[:count]))
+            if new is not None:
+                self._used.add(".".join(path[:count]))
+                return (*(word for word in new.split(".") if word), *path[count:])
+        return path
+
     @property
     def unused(self) -> list[str]:
         """What matched nothing: a misspelt name, perhaps."""
-        return [key for key in (*self._exact, *self._globs) if key not in self._used]
+        return [key for key in (*self._exact, *self._globs, *self.names) if key not in self._used]
 
 
 def read_rules(rules: str | Path | Mapping[str, Any] | None) -> Rules:
@@ -153,6 +166,9 @@ def read_rules(rules: str | Path | Mapping[str, Any] | None) -> Rules:
         "blocks.*" = { flatten = false, unflatten = false }
         "lstm.*" = "copy"
 
+        [names]
+        "conv2d_1" = "features.3"
+
     Raises:
         ConvertError: the file cannot be read, or a rule makes no sense.
     """
@@ -165,10 +181,15 @@ def read_rules(rules: str | Path | Mapping[str, Any] | None) -> Rules:
             rules = tomllib.loads(Path(rules).read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise ConvertError(f"{place}: is no readable TOML file: {error}.") from error
-    given = rules.get("kinds", rules)
+    tables = bool(rules) and set(rules) <= {"kinds", "names"}
+    given = rules.get("kinds", {}) if tables else rules
     if not isinstance(given, Mapping):
         raise ConvertError(f"{place}: [kinds] should map globs to kinds, got {shown(given)}.")
-    return Rules({str(glob): _kind(f"{place}: {glob!r}", value) for glob, value in given.items()})
+    kinds = {str(glob): _kind(f"{place}: {glob!r}", value) for glob, value in given.items()}
+    new = rules.get("names", {}) if tables else {}
+    if not isinstance(new, Mapping) or not all(isinstance(name, str) for name in new.values()):
+        raise ConvertError(f"{place}: [names] should map layers to layers, got {shown(new)}.")
+    return Rules(kinds, {str(old): str(name) for old, name in new.items()})
 
 
 def _kind(place: str, value: Any) -> Kind:

@@ -201,10 +201,12 @@ class _Planner:
     def _named(self, name: Name, leaf: str) -> str:
         if name.full in self.originals:
             return self.originals[name.full]
+        path = self.known.rules.renamed(name.path)
         if self.keras:
-            return "/".join(("other", *name.path, leaf))
+            return "/".join(("other", *path, leaf))
         same = self.layers.same and names.same_names(self.source, self.target)
-        return name.full if same and not name.layer else names.joined(self.target, name.path, leaf)
+        kept = same and not name.layer and path == name.path
+        return name.full if kept else names.joined(self.target, path, leaf)
 
     def _keras_group(self, module: Module, kind: Kind) -> str:
         """The group of a layer in a Keras file: its class, and which one of that class it is."""
@@ -292,7 +294,7 @@ class _Planner:
                 tuple(steps),
                 spec,
                 ours,
-                ".".join(module.path),
+                ".".join(self.known.rules.renamed(module.path)),
             )
         )
 

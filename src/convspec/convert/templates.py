@@ -12,15 +12,21 @@ from .names import FAMILIES, split
 from .plan import Action, Plan
 
 
-def fitted(plan: Plan, like: Path) -> Plan:
+def fitted(plan: Plan, like: Path, label: str = "") -> Plan:
     """The plan with the names of another file, which it has to fill with the same shapes.
 
     Layers of a Keras file are found by their name, or, where it has no such name, by their class
     and number; tensors of other files by theirs.
 
+    Args:
+        plan: what is to be done.
+        like: the other file.
+        label: what it is called in messages; default: its path.
+
     Raises:
         ConvertError: a tensor is left over on either side, or has another shape.
     """
+    label = label or str(like)
     with open_file(like) as reader:
         layers = _layers(reader)
         names = {name: layer for name, (layer, _) in reader.layers.items()}
@@ -34,19 +40,20 @@ def fitted(plan: Plan, like: Path) -> Plan:
         actions = [replace(a, layer=names.get(a.target, a.layer)) for a in actions]
         given = {action.target: action for action in actions if action.target}
         if len(given) != sum(bool(action.target) for action in actions):
-            raise ConvertError(f"{like}: two tensors would go to the same place there.")
+            raise ConvertError(f"{label}: two tensors would go to the same place there.")
         missing = [name for name in reader.entries if name not in given]
         extra = [name for name in given if name not in reader.entries]
         if missing or extra:
             raise ConvertError(
-                f"{like}: is not filled: no tensor goes to {missing[:5]}, and there is no place "
-                f"for {extra[:5]}."
+                f"{label}: is not filled: no tensor goes to {missing[:5]}, and there is no place "
+                f"for {extra[:5]}.\n  Say in a rules file what layers are called there, as in:\n"
+                f'  [names]\n  "conv2d_1" = "features.3"'
             )
         for name, action in given.items():
             expected = reader.entries[name].shape
             if action.target_shape != expected:
                 raise ConvertError(
-                    f"{like}: {name!r} has shape {expected}, but {action.name!r} becomes "
+                    f"{label}: {name!r} has shape {expected}, but {action.name!r} becomes "
                     f"{action.target_shape}."
                 )
     left = [layer for layer in plan.unnumbered if layer not in placed]
