@@ -20,6 +20,7 @@ from .errors import ConvSpecError
 from .layouts import is_format, spatial_letters
 from .spec import ConvSpec
 from .tables import Column, Row, one_line, quiet, show
+from .volumes import commands as volume_commands
 
 PER_AXIS = ("kernel", "stride", "padding", "dilation", "output_padding")
 
@@ -232,6 +233,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     command.set_defaults(run=_backends)
     _add_explain(commands, plain)
     convert_commands.add(commands, plain)
+    volume_commands.add(commands, plain)
     _add_conformance(commands, plain, words)
     _add_bench(commands, plain, words)
     return parser

@@ -19,14 +19,14 @@ from .whole_models import ModelCheck
 
 
 @contextmanager
-def bar() -> Iterator[Progress]:
-    """A progress callback that draws a bar on a terminal."""
+def bar(*, remaining: bool = False) -> Iterator[Progress]:
+    """A progress callback that draws a bar on a terminal; see :func:`~convspec.tables.progress`."""
     with ExitStack() as stack:
         steps: list[Any] = []
 
         def report(done: int, total: int, what: str) -> None:
             if not steps:
-                steps.append(stack.enter_context(progress(total)))
+                steps.append(stack.enter_context(progress(total, remaining=remaining)))
                 steps[0](what)  # the bar starts below nothing done
             steps[0](what)
 

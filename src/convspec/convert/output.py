@@ -81,8 +81,7 @@ def whole(target: Path) -> Iterator[Path]:
     temporary = target.parent / name
     try:
         yield temporary
-        _flush(temporary)
-        _rename(temporary, target)
+        take_name(temporary, target)
     except (OSError, RuntimeError) as error:  # torch and h5py have RuntimeError for a full disk
         why = (getattr(error, "strerror", None) or str(error)).strip().split("\n")[0]
         raise ConvertError(
@@ -90,7 +89,7 @@ def whole(target: Path) -> Iterator[Path]:
         ) from error
     finally:  # with what writers put beside it, whose names start with its name
         for path in temporary.parent.glob(f"{glob.escape(temporary.name)}*"):
-            _remove(path)
+            remove(path)
 
 
 def _end(target: Path) -> str:
@@ -107,7 +106,7 @@ def remove_stale(target: Path) -> list[Path]:
             continue
         process = path.name.removeprefix(start).partition("-")[0]
         if process.isdecimal() and not _alive(int(process)):
-            _remove(path)
+            remove(path)
             removed.append(path)
     return removed
 
@@ -122,18 +121,16 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file or a folder is gone, if it was there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
-    """Everything of a file or folder is on the disk."""
-    if path.is_dir():
-        for inner in path.iterdir():
-            _flush(inner)
+def flush(path: Path) -> None:
+    """A file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -141,17 +138,25 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _rename(temporary: Path, target: Path) -> None:
-    """One step for the outside world: before it the old target, after it the new one."""
+def _flush_all(path: Path) -> None:
+    """Everything of a file or folder is on the disk."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            _flush_all(inner)
+    flush(path)
+
+
+def take_name(temporary: Path, target: Path) -> None:
+    """One step for the outside world: before it the old target, after it the new one.
+
+    What had the name before is then at ``temporary``, if it was a folder, or gone.
+    """
+    _flush_all(temporary)
     if target.is_dir() or (temporary.is_dir() and target.exists()):
         _exchange(temporary, target)  # the old one is now the temporary, and gets removed
     else:
         temporary.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(target.parent)
 
 
 def _exchange(temporary: Path, target: Path) -> None:

@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConvertError, package
-from ..output import allocate
+from ..output import allocate, flush
 from .npy import NAME
-from .protocol import Array, Entry, Index, Reader, Writer, check_shape, size_of, unsupported
+from .protocol import (
+    Array,
+    Entry,
+    Index,
+    Reader,
+    Writer,
+    check_kept,
+    check_shape,
+    size_of,
+    unsupported,
+)
 
 TYPES = (
     *("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"),
@@ -81,6 +91,8 @@ class NiftiWriter(Writer):
         stamp: str,
         affine: Array | None = None,
         compressed: bool = False,
+        *,
+        keep: bool = False,
     ) -> None:
         super().__init__(path, entries, stamp)
         ((name, entry),) = self.entries.items()
@@ -98,9 +110,14 @@ class NiftiWriter(Writer):
         header.set_xyzt_units("mm")
         header["vox_offset"] = START
         self._plain = path.with_name(path.name + ".nii") if compressed else path
-        allocate(self._plain, START + entry.nbytes)
-        with self._plain.open("r+b") as stream:
-            stream.write(header.binaryblock + bytes(4))
+        start = header.binaryblock + bytes(4)
+        if keep:
+            check_kept(self._plain, start, START + entry.nbytes)
+        else:
+            allocate(self._plain, START + entry.nbytes)
+            with self._plain.open("r+b") as stream:
+                stream.write(start)
+        self._keep = keep
         self._entry, self._dtype = entry, header.get_data_dtype()
 
     def write(self, name: str, index: Index, block: Array) -> None:
@@ -108,8 +125,12 @@ class NiftiWriter(Writer):
             whole = np.memmap(self._plain, self._dtype, "r+", START, self._entry.shape, "F")
             whole[index] = block
 
+    def sync(self, name: str, index: Index) -> None:
+        flush(self._plain)
+
     def finish(self) -> None:
         if self._plain is not self.path:
+            self.path.unlink(missing_ok=True)
             with (
                 self._plain.open("rb") as source,
                 self.path.open("xb") as raw,
@@ -120,5 +141,5 @@ class NiftiWriter(Writer):
             self._plain.unlink()
 
     def close(self) -> None:
-        if self._plain is not self.path:
+        if self._plain is not self.path and not self._keep:
             self._plain.unlink(missing_ok=True)

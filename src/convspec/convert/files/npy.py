@@ -12,13 +12,14 @@ import numpy as np
 from numpy.lib import format as npy
 
 from ..errors import ConvertError
-from ..output import allocate
+from ..output import allocate, flush
 from .protocol import (
     Array,
     Entry,
     Index,
     Reader,
     Writer,
+    check_kept,
     check_place,
     check_shape,
     is_number,
@@ -87,7 +88,11 @@ def check_type(path: Path, name: str, entry: Entry, format: str) -> None:
 
 
 class NpyWriter(Writer):
-    def __init__(self, path: Path, entries: Mapping[str, Entry], stamp: str) -> None:
+    """One array; with ``keep`` in a file that an earlier writer of the same entry left."""
+
+    def __init__(
+        self, path: Path, entries: Mapping[str, Entry], stamp: str, *, keep: bool = False
+    ) -> None:
         super().__init__(path, entries, stamp)
         if len(self.entries) != 1:
             raise ConvertError(
@@ -96,19 +101,23 @@ class NpyWriter(Writer):
         ((name, entry),) = self.entries.items()
         check_type(path, name, entry, ".npy")
         start = header_bytes(entry)
-        allocate(path, len(start) + entry.nbytes)
-        with path.open("r+b") as stream:
-            stream.write(start)
-        self._array: Array | None = np.zeros(entry.shape, entry.dtype)
-        if prod(entry.shape):
-            self._array = np.memmap(path, entry.dtype, "r+", len(start), entry.shape)
+        if keep:
+            check_kept(path, start, len(start) + entry.nbytes)
+        else:
+            allocate(path, len(start) + entry.nbytes)
+            with path.open("r+b") as stream:
+                stream.write(start)
+        self._start = len(start)
 
     def write(self, name: str, index: Index, block: Array) -> None:
-        assert self._array is not None
-        self._array[index] = block
+        entry = self.entries[name]
+        if prod(entry.shape):
+            # Mapped anew for each block: what was written leaves the process's memory.
+            whole = np.memmap(self.path, entry.dtype, "r+", self._start, entry.shape)
+            whole[index] = block
+
+    def sync(self, name: str, index: Index) -> None:
+        flush(self.path)
 
     def finish(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._array = None  # lets go of the map
+        pass

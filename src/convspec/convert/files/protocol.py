@@ -63,6 +63,10 @@ class Reader(ABC):
     def close(self) -> None:  # noqa: B027 (most formats have nothing to let go of)
         """Let go of the file."""
 
+    def missing(self, name: str, index: Index) -> list[str]:
+        """Chunks of that part of an array that are not there, by name, and read as zeros."""
+        return []
+
     def read(self, name: str) -> Array:
         """One array, read-only; a view of the file where the format allows."""
         opened = self.open(name)
@@ -92,6 +96,18 @@ class Writer(ABC):
     @abstractmethod
     def write(self, name: str, index: Index, block: Array) -> None:
         """Set one block of one array."""
+
+    def sync(self, name: str, index: Index) -> None:
+        """What was written to that part of an array is on the disk.
+
+        Raises:
+            OSError: it is not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is written as a whole")
+
+    def lacks(self, name: str, index: Index) -> bool:
+        """Whether something of that part of an array was never written, as far as can be seen."""
+        return False
 
     @abstractmethod
     def finish(self) -> None:
@@ -169,6 +185,18 @@ def check_shape(path: Path, name: str, shape: Any) -> tuple[int, ...]:
     if not fine or prod(n or 1 for n in shape) >= 2**62:
         raise ConvertError(f"{path}: {name!r} has the impossible shape {str(shape)[:60]}.")
     return tuple(shape)
+
+
+def check_kept(path: Path, start: bytes, size: int) -> None:
+    """A file that an earlier writer of the same entries left is as it made it.
+
+    Raises:
+        ConvertError: it is not.
+    """
+    with path.open("rb") as stream:
+        same = stream.read(len(start)) == start
+    if not same or size_of(path) != size:
+        raise ConvertError(f"{path}: is not what was begun there; begin anew.")
 
 
 def size_of(path: Path) -> int:
