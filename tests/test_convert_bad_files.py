@@ -32,9 +32,24 @@ SUFFIXES = {
     "safetensors": ".safetensors",
     "hdf5": ".h5",
     "nifti": ".nii",
+    "nifti-gz": ".nii.gz",
     "torch": ".pt",
     "msgpack": ".msgpack",
     "onnx": ".onnx",
+    "keras": ".keras",
+}
+
+
+#: What a .keras file says of a model.
+KERAS = {
+    "class_name": "Sequential",
+    "config": {
+        "name": "m",
+        "layers": [
+            {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [None, 4]}},
+            {"class_name": "Dense", "config": {"name": "d", "units": 2}},
+        ],
+    },
 }
 
 
@@ -42,8 +57,15 @@ def good(folder: Path, format: str) -> Path:
     """A small file of a format."""
     path = folder / f"good{SUFFIXES[format]}"
     x = np.arange(24, dtype="float32").reshape(2, 3, 4)
-    names = ["array"] if format in ("npy", "nifti") else ["a/kernel", "b"]
-    writer = create(path, format, dict.fromkeys(names, Entry(x.shape, x.dtype)))
+    if format == "keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", json.dumps(KERAS))
+            archive.write(good(folder, "hdf5"), "model.weights.h5")
+        return path
+    names = ["array"] if format in ("npy", "nifti", "nifti-gz") else ["a/kernel", "b"]
+    options = {"compressed": True} if format == "nifti-gz" else {}
+    entries = dict.fromkeys(names, Entry(x.shape, x.dtype))
+    writer = create(path, format.removesuffix("-gz"), entries, **options)
     for name in names:
         writer.write(name, (slice(None),) * 3, x)
     writer.finish()
@@ -67,7 +89,7 @@ def test_files_that_are_cut_short(sample: Path, tmp_path: Path) -> None:
     data = sample.read_bytes()
     cuts = {0, 1, 7, 8, len(data) // 3, len(data) // 2, len(data) - 9, len(data) - 1}
     for cut in sorted(cuts):
-        path = tmp_path / f"cut{sample.suffix}"
+        path = tmp_path / f"cut{''.join(sample.suffixes)}"
         path.write_bytes(data[:cut])
         with pytest.raises(ConvertError) as caught:
             read_all(path)
@@ -96,10 +118,12 @@ def test_fuzzed_files(sample: Path, tmp_path: Path, data: st.DataObject) -> None
         else:
             content[at:at] = data.draw(st.binary(min_size=1, max_size=8))
         header = min(len(content), 400)
-    path = tmp_path / f"fuzzed{sample.suffix}"
+    path = tmp_path / f"fuzzed{''.join(sample.suffixes)}"
     path.write_bytes(content)
     with contextlib.suppress(ConvertError):
         read_all(path)
+        if path.suffix in (".keras", ".onnx"):  # what a model says is read as well
+            checkpoint(path, tmp_path / "out.npz", target="torch", dry_run=True)
 
 
 @pytest.mark.parametrize("format", ["zarr", "orbax", "tensorflow", "safetensors-sharded"])
@@ -228,6 +252,89 @@ def test_zip_bombs(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["x.npz", "y.npz"]
 
 
+def test_few_bytes_that_are_many_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups that two names lead to, lists that hold one list ten times, a zip of small members."""
+    import h5py
+    import torch
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("g")
+        for _ in range(40):
+            inner = group.create_group("a")
+            group["b"] = inner
+            group = inner
+        group["x"] = np.zeros(3)
+    with pytest.raises(ConvertError, match="has another name as well, or is too deep"):
+        read_all(tmp_path / "a.h5")
+    inner_list: list[Any] = [torch.zeros(1)]
+    for _ in range(9):
+        inner_list = [inner_list] * 10
+    torch.save({"a": inner_list}, tmp_path / "a.pt")
+    monkeypatch.setattr("convspec.convert.files.nested.MOST", 1000)
+    with pytest.raises(ConvertError, match="holds more than 1000 entries; no checkpoint does"):
+        read_all(tmp_path / "a.pt")
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(1))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for i in range(1500):
+            archive.writestr(f"{i}.npy", stream.getvalue())
+    with open_file(tmp_path / "a.npz") as reader:
+        assert len(reader.entries) == 1500
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    """A zip whose local header has bytes that are no UTF-8."""
+    np.savez(tmp_path / "a.npz", abc=np.zeros(3))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    at = content.index(b"abc.npy")
+    content[at] = 0xC9
+    content[6:8] = (0x800).to_bytes(2, "little")  # the flag for UTF-8
+    (tmp_path / "b.npz").write_bytes(content)
+    with pytest.raises(ConvertError, match=r"b\.npz: 'abc\.npy': "):
+        read_all(tmp_path / "b.npz")
+
+
+def test_onnx_names_that_are_no_text(tmp_path: Path) -> None:
+    import onnx
+
+    for field in ("name", "location"):
+        tensor = onnx.TensorProto(name="abcdef", data_type=1, dims=[4], data_location=1)
+        tensor.external_data.add(key="location", value="uvwxyz")
+        graph = onnx.helper.make_graph([], "g", [], [], [tensor])
+        content = onnx.helper.make_model(graph).SerializeToString()
+        old = b"abcdef" if field == "name" else b"uvwxyz"
+        (tmp_path / "a.onnx").write_bytes(content.replace(old, b"\xc9\xff" + old[2:]))
+        with pytest.raises(ConvertError, match=r"a\.onnx: .* no (text|name)\."):
+            read_all(tmp_path / "a.onnx")
+
+
+def test_errors_name_the_archive_that_was_given(tmp_path: Path) -> None:
+    """Not the temporary file that its weights were unpacked to."""
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", b"nothing")
+    with pytest.raises(ConvertError, match=r"/a\.keras: model\.weights\.h5: is no readable HDF5"):
+        read_all(tmp_path / "a.keras")
+
+
+def test_msgpack_that_is_deep_or_large(tmp_path: Path) -> None:
+    for content in (b"\x91" * 200_000, b"\x81\xa1a" * 200_000 + b"\xc0", b"\xdd\xff\xff\xff\xff"):
+        (tmp_path / "a.msgpack").write_bytes(content)
+        with pytest.raises(ConvertError, match=r"is no readable msgpack file of Flax: \S"):
+            read_all(tmp_path / "a.msgpack")
+
+
+def test_zarr_chunks_that_are_links(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    writer = create(path, "zarr", {"array": Entry((4,), np.dtype("f4"))}, stamp.to_text({}))
+    writer.write("array", (slice(None),), np.ones(4, "f4"))
+    (chunk,) = (p for p in path.rglob("*") if p.is_file() and p.name != "zarr.json")
+    chunk.rename(tmp_path / "elsewhere")
+    chunk.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConvertError, match=r"is a link, which is not followed"):
+        read_all(path)
+
+
 def test_hdf5_links_are_not_followed(tmp_path: Path) -> None:
     import h5py
 
@@ -242,7 +349,7 @@ def test_hdf5_links_are_not_followed(tmp_path: Path) -> None:
     for name, craft in crafts.items():
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             craft(file)
-        with pytest.raises(ConvertError, match=r"not followed|are not opened|holds itself"):
+        with pytest.raises(ConvertError, match=r"not followed|are not opened|has another name"):
             read_all(tmp_path / f"{name}.h5")
     layout = h5py.VirtualLayout((3,), "f8")
     layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "secret", (3,))

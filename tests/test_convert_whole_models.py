@@ -146,6 +146,30 @@ def test_a_wrong_order_of_features_is_seen(layer: str, saved: tuple[Any, Path]) 
     assert not out.exists()
 
 
+def test_a_model_that_flattens_in_another_order(tmp_path: Path) -> None:
+    """Keras with channels first: its dense layer takes the rows as torch has them."""
+    import keras
+    import torch
+    from keras import layers
+    from torch import nn
+
+    keras.utils.clear_session()
+    last = [keras.Input((6, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(5)]
+    first = [
+        *(keras.Input((3, 6, 8)), layers.Conv2D(4, 3, data_format="channels_first")),
+        *(layers.Flatten(data_format="channels_last"), layers.Dense(5)),
+    ]
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(96, 5))
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    out = tmp_path / "m.weights.h5"
+    checkpoint(tmp_path / "m.pt", out, model=model, like=keras.Sequential(last))
+    keras.utils.clear_session()
+    rules = {"names": {"2": "dense"}}
+    other = keras.Sequential(first)
+    with pytest.raises(ConvertError, match=r"like: its layer 'dense\w*' has flatten = CHW \("):
+        checkpoint(tmp_path / "m.pt", out, model=model, like=other, rules=rules, force=True)
+
+
 def test_tensors_that_no_output_shows(saved: tuple[Any, Path]) -> None:
     import torch
 

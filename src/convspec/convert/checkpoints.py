@@ -24,7 +24,7 @@ from .plan import Plan
 from .planner import KERAS_FILES, after, make
 from .runners import NotRunError, runner_of
 from .steps import applied
-from .templates import fitted
+from .templates import check_orders, fitted
 from .transpose import copy
 from .verify import Check, verify_checkpoint
 from .whole_models import ModelCheck, check_model
@@ -146,7 +146,8 @@ def checkpoint(
         plan.skipped = dict(reader.skipped)
         options: dict[str, Any] = {}
         if like is not None:
-            plan = _like(plan, like, target)
+            plan = _like(plan, like)
+            check_orders(plan, like)
             if format in ("keras", "onnx", "onnx-external") and isinstance(like, (str, Path)):
                 options["model"] = Path(like)
         if dry_run:
@@ -170,7 +171,7 @@ def checkpoint(
         return Report(plan, out, True, checks, ran)
 
 
-def _like(plan: Plan, like: Any, target: str) -> Plan:
+def _like(plan: Plan, like: Any) -> Plan:
     """The plan with the names of a file or of a live model."""
     if isinstance(like, (str, Path)):
         return fitted(plan, Path(like))

@@ -127,8 +127,8 @@ def _show_plan(done: Report) -> None:
         Column("name", **wrap),
         Column("kind"),
         Column("known from"),
-        Column("shape"),
-        Column("target", **wrap),
+        Column("source shape"),
+        Column("target name", **wrap),
         Column("target shape"),
         Column("action", **wrap),
     ]

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..arguments import shown
 from ..layouts import default_spatial
 from ..spec import ConvSpec
-from .errors import package
+from .errors import ConvertError, package
 from .flow import Flow, Value
 from .kinds import Kind
 from .model_layers import HERE, with_told
@@ -49,13 +50,22 @@ ELEMENTWISE = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum")
 
 
 def kinds_of_graph(model: Any) -> dict[str, tuple[Kind, ConvSpec | None]]:
-    """Kinds by name of initialiser."""
+    """Kinds by name of initialiser.
+
+    Raises:
+        ConvertError: the graph makes no sense.
+    """
     try:
         model = package("onnx.shape_inference").infer_shapes(model, data_prop=True)
         graph = model.graph
     except Exception:  # a graph whose shapes cannot be told still tells its kinds
         graph = model.graph
-    return _Graph(graph).kinds()
+    try:
+        return _Graph(graph).kinds()
+    except ConvertError:
+        raise
+    except Exception as error:  # a damaged graph has names, types and sizes of any kind
+        raise ConvertError(f"model: is no ONNX graph that can be read: {shown(error)}.") from error
 
 
 class _Graph:

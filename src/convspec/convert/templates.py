@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .errors import ConvertError
 from .files import Reader, open_file
+from .kinds import Flatten
+from .layers import channels_last
+from .models import kinds
 from .names import FAMILIES, split
 from .plan import Action, Plan
+from .planner import after
 
 
 def fitted(plan: Plan, like: Path, label: str = "") -> Plan:
@@ -58,6 +63,51 @@ def fitted(plan: Plan, like: Path, label: str = "") -> Plan:
                 )
     left = [layer for layer in plan.unnumbered if layer not in placed]
     return replace(plan, actions=actions, unnumbered=left)
+
+
+def check_orders(plan: Plan, model: Any) -> None:
+    """The model that the result is for has its features in the order that they get.
+
+    Where it says nothing of a layer, nothing is checked.
+
+    Raises:
+        ConvertError: it flattens, or reshapes, in another order, as a Keras model does whose
+            ``data_format`` is channels first.
+    """
+    try:
+        told = kinds(model)
+    except ConvertError:  # a file of tensors alone, or a model without a graph
+        return
+    moved = channels_last(plan.source) != channels_last(plan.target)
+    for action in plan.written:
+        if action.part != "weight" or action.layer not in told:
+            continue
+        here, there = after(action.kind, plan.target, moved), told[action.layer][0]
+        for option in ("flatten", "unflatten"):
+            ours, theirs = getattr(here, option), getattr(there, option)
+            if _contradict(ours, theirs):
+                raise ConvertError(
+                    f"like: its layer {action.layer!r} has {option} = {_words(theirs)}, but "
+                    f"{action.name!r} would get {_words(ours)}.\n  Say in the rules what the "
+                    f"source has there, or use a model in {plan.target}'s usual order of axes."
+                )
+
+
+def _contradict(ours: Any, theirs: Any) -> bool:
+    """Whether two orders of the same features cannot both be right."""
+    if isinstance(ours, Flatten) and isinstance(theirs, Flatten):
+        words = (ours.layout, theirs.layout)
+        if any("X" in word for word in words):  # only the channels' place is known
+            return len({(word[0] == "C", word[-1] == "C") for word in words}) > 1
+        return words[0] != words[1] or ours.shape != theirs.shape
+    orders = (ours, theirs)
+    told = next((order for order in orders if isinstance(order, Flatten)), None)
+    several = told is not None and sum(n != 1 for n in told.shape) > 1
+    return several and any(order is False for order in orders)
+
+
+def _words(order: Any) -> str:
+    return f"{order.layout} {order.shape}" if isinstance(order, Flatten) else "false"
 
 
 def _layers(reader: Reader) -> dict[str, str]:

@@ -79,10 +79,15 @@ class Hdf5Reader(Reader):
         return "".join(parts)[:LARGEST_STAMP]
 
     def _walk(self, group: Any, start: str, layers: str, seen: set[Any]) -> None:
+        # Groups that several names lead to would be walked through once for each path: 2**40 of
+        # them take forty groups.
         address = self._h5py.h5o.get_info(group.id).addr
         if address in seen or start.count("/") > DEEPEST:
-            raise ConvertError(f"{self.path}: the group {start!r} holds itself or is too deep.")
-        seen = seen | {address}
+            raise ConvertError(
+                f"{self.path}: the group {start[:80]!r} has another name as well, or is too deep.\n"
+                f"  Copy it, so that each group has one name."
+            )
+        seen.add(address)
         own = f"{layers}/{self._named(group)}".strip("/")
         for key in group:
             name = start + key
@@ -243,6 +248,10 @@ class KerasReader(Hdf5Reader):
                 except Exception as error:  # zlib.error, BadZipFile, KeyError, ValueError
                     raise ConvertError(f"{path}: is damaged: {error}.") from error
             super().__init__(weights)
+        except ConvertError as error:
+            self._folder.cleanup()
+            inside = str(Path(self._folder.name) / self.MEMBER)
+            raise ConvertError(str(error).replace(inside, f"{path}: {self.MEMBER}")) from error
         except BaseException:
             self._folder.cleanup()
             raise

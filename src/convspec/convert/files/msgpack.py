@@ -55,7 +55,8 @@ class MsgpackReader(Reader):
         except ConvertError:
             raise
         except Exception as error:  # msgpack's own, ValueError, RecursionError, ...
-            raise ConvertError(f"{path}: is no readable msgpack file of Flax: {error}.") from error
+            why = str(error) or type(error).__name__
+            raise ConvertError(f"{path}: is no readable msgpack file of Flax: {why}.") from error
         self._arrays: dict[str, Array] = {}
         for name, leaf in leaves.items():
             if isinstance(leaf, np.ndarray):

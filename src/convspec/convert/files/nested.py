@@ -9,6 +9,8 @@ from typing import Any
 from ..errors import ConvertError
 
 DEEPEST = 64
+#: Most leaves: a list that holds one list ten times, nine levels deep, has a billion of them.
+MOST = 1_000_000
 
 
 def flattened(path: Path, tree: Any, separator: str) -> Iterator[tuple[str, Any]]:
@@ -19,6 +21,8 @@ def flattened(path: Path, tree: Any, separator: str) -> Iterator[tuple[str, Any]
     """
     seen: set[str] = set()
     for name, leaf in _leaves(path, tree, "", separator, 0):
+        if len(seen) >= MOST:
+            raise ConvertError(f"{path}: holds more than {MOST} entries; no checkpoint does.")
         if name in seen:
             raise ConvertError(f"{path}: two entries are both called {name!r}.")
         seen.add(name)

@@ -29,10 +29,10 @@ def open_zip(path: Path) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError) as error:
         raise ConvertError(f"{path}: is no readable zip: {error}.") from error
-    names = archive.namelist()
+    seen: set[str] = set()
     for member in archive.infolist():
         why = ""
-        if names.count(member.filename) > 1:
+        if member.filename in seen:
             why = "is there twice"
         elif member.flag_bits & 1:
             why = "is encrypted"
@@ -43,6 +43,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
                 f"would grow from {member.compress_size} to {member.file_size} bytes; "
                 f"if that is meant, unpack it and store it without compression"
             )
+        seen.add(member.filename)
         if why:
             archive.close()
             raise ConvertError(f"{path}: member {member.filename!r} {why}.")
@@ -82,7 +83,7 @@ class NpzReader(Reader):
     def _member(self, member: zipfile.ZipInfo) -> Any:
         try:
             return self._archive.open(member)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError) as error:  # names, too
             raise ConvertError(f"{self.path}: {member.filename!r}: {error}.") from error
 
     def open(self, name: str) -> Any:

@@ -86,6 +86,8 @@ class OnnxReader(Reader):
 
     def _add(self, tensor: Any) -> None:
         name = tensor.name
+        if not isinstance(name, str):  # protobuf gives bytes where they are no UTF-8
+            raise ConvertError(f"{self.path}: an initialiser's name {name[:40]!r} is no text.")
         if name in self.entries:
             raise ConvertError(f"{self.path}: two initialisers are both called {name!r}.")
         if tensor.data_type not in TYPES:
@@ -111,6 +113,8 @@ class OnnxReader(Reader):
         fields = {item.key: item.value for item in tensor.external_data}
         location = fields.get("location", "")
         folder = self.path.parent.resolve()
+        if not isinstance(location, str) or "\0" in location:
+            raise ConvertError(f"{self.path}: {name!r} should lie in {location[:40]!r}, no name.")
         file = folder / location
         inside = location and not os.path.isabs(location) and file.resolve() == file
         if not inside or not file.resolve().is_relative_to(folder):
