@@ -135,14 +135,26 @@ def test_torch_and_keras(saved: tuple[Any, Path]) -> None:
 
 @pytest.mark.parametrize("layer", ["5.weight", "6.weight", "7.weight"])
 def test_a_wrong_order_of_features_is_seen(layer: str, saved: tuple[Any, Path]) -> None:
-    """Tensor by tensor, such a file leads back bit for bit; the models differ."""
+    """Tensor by tensor, such a file leads back bit for bit; Keras' model has another order."""
     model, path = saved
     kind = "dense" if layer[0] in "56" else "batch_norm"
     option = "unflatten" if layer[0] == "6" else "flatten"
     rules = {layer: {"kind": kind, option: False}}
     out = path.with_name("m.weights.h5")
-    with pytest.raises(ConvertError, match=r"the whole model differs: an output of keras's is .*"):
+    with pytest.raises(
+        ConvertError, match=r"like: its layer '\w+' has (un)?flatten = \w+ \(.* false"
+    ):
         checkpoint(path, out, model=model, like=keras_model(), rules=rules, verify=True)
+    assert not out.exists()
+
+
+def test_models_that_differ_are_seen_by_running_them(saved: tuple[Any, Path]) -> None:
+    """In what no checkpoint holds: here the epsilon of a normalisation."""
+    model, path = saved
+    out, keras = path.with_name("m.weights.h5"), keras_model()
+    next(layer for layer in keras.layers if hasattr(layer, "epsilon")).epsilon = 1e-3
+    with pytest.raises(ConvertError, match=r"the whole model differs: an output of keras's is .*"):
+        checkpoint(path, out, model=model, like=keras, verify=True)
     assert not out.exists()
 
 
@@ -207,10 +219,14 @@ def test_torch_and_flax(tmp_path: Path) -> None:
     rules = {"fc/kernel": order, "norm/scale": {"kind": "batch_norm", "flatten": 4}}
     back = {"model": flax_model(), "like": model, "input_shape": (2, 6, 8, 3), "verify": True}
     checkpoint(tmp_path / "m.msgpack", tmp_path / "b.pt", rules=rules, **back)
+    wrong = {"*": {"flatten": False}}
+    with pytest.raises(ConvertError, match="like: its layer 'fc' has flatten = CX"):
+        checkpoint(tmp_path / "m.msgpack", tmp_path / "c.pt", rules=wrong, **back)
+    # A Flax module has no graph to read: running it is what tells.
+    forth = {**options, "force": True, "input_shape": shape}
+    wrong = {"fc.weight": {"kind": "dense", "flatten": False}}
     with pytest.raises(ConvertError, match="the whole model differs"):
-        checkpoint(
-            *(tmp_path / "m.msgpack", tmp_path / "c.pt"), rules={"*": {"flatten": False}}, **back
-        )
+        checkpoint(tmp_path / "m.pt", tmp_path / "m.msgpack", rules=wrong, **forth)
 
 
 def test_at_the_command_line(saved: tuple[Any, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,8 @@ from .steps import Permute, Reorder, Reshape, Rows, Step, Transpose
 
 #: Formats that number variables by class of layer instead of naming them.
 KERAS_FILES = ("keras-weights", "keras")
+#: Names of tensors that a kernel is computed of.
+FOLDED = r"(^|\.)(weight_g|weight_v|weight_orig)$|parametrizations\."
 #: Names that say which normalisation a layer is.
 NORM_NAMES = {
     "layer_norm": r"(?i)layer_?norm|(^|_)ln(_|\d|$)",
@@ -186,14 +188,15 @@ class _Planner:
             return None
         if len(shape) < 2 or self.layers.same:
             return Kind("copy", HERE)
-        self.result.unclear.append(
-            Unclear(
-                name.full,
-                shape,
-                f"no framework calls a part of a layer {name.leaf!r}",
-                f'"{name.full}" = "copy"  # as it is, or "skip"',
-            )
-        )
+        reason = f"no framework calls a part of a layer {name.leaf!r}"
+        if re.search(FOLDED, name.full):
+            reason = "a part of a weight or spectral norm: fold it before saving, by PyTorch's "
+            reason += "remove_parametrizations or remove_weight_norm"
+        line = f'"{name.full}" = "copy"  # as it is, or "skip"'
+        if self.moved and len(shape) > 2:
+            letters = f"NC{'DHW'[-(len(shape) - 2) :]}" if len(shape) > 3 else "CHW"
+            line += f', or {{ kind = "copy", axes = "{letters}" }} for axes that move'
+        self.result.unclear.append(Unclear(name.full, shape, reason, line))
         return None
 
     # ---- names ----
