@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from convspec import LayoutError, ShapeError, cli
-from convspec.convert import ConvertError, array, blocked, transpose
+from convspec.convert import ConvertError, array, blocked
 from convspec.convert.files import ARRAYS, open_file
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".zarr", ".nii", ".nii.gz")
@@ -59,20 +59,6 @@ def test_tiles_cover_everything_once(data: st.DataObject, tmp_path_factory: Any)
         expected = x.transpose([letters.index(letter) for letter in target])
         with open_file(there) as reader:
             np.testing.assert_array_equal(reader.read("array"), expected)
-
-
-@settings(deadline=None, max_examples=100)
-@given(data=st.data())
-def test_blocks_of_a_copy_cover_everything(data: st.DataObject) -> None:
-    shape = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=5))
-    x = np.arange(np.prod(shape), dtype="int16").reshape(shape)
-    steps = tuple(slice(None, None, data.draw(st.sampled_from([1, -1]))) for _ in shape)
-    view = x.transpose(data.draw(st.permutations(range(len(shape)))))[steps]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(transpose, "SMALL", 0)
-        patched.setattr(transpose, "BLOCK", data.draw(st.integers(1, 200)))
-        np.testing.assert_array_equal(transpose.copy(view), view, strict=True)
-        assert transpose.copy(view).flags.c_contiguous
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from convspec import dtypes
+from convspec import copies, dtypes
 from convspec.backend import Capabilities
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
@@ -62,3 +62,6 @@ class NumpyBackend(PlanBackend):
 
     def to_numpy(self, x: Any) -> Any:
         return x
+
+    def contiguous(self, x: Any) -> Any:
+        return copies.contiguous(x)

@@ -144,6 +144,9 @@ class TorchBackend(PlanBackend):
     def to_numpy(self, x: Any) -> Any:
         return _arrays.to_numpy(x)
 
+    def contiguous(self, x: Any) -> Any:
+        return x.contiguous()
+
 
 def _held(x: Any) -> Any:
     """The tensor in a variable that follows torch's protocol, such as Keras's."""

@@ -183,6 +183,10 @@ class Backend(ABC):
         """``x`` with its axes in another order, a view where the framework can."""
         raise self._lacks("does not permute axes")
 
+    def contiguous(self, x: Any) -> Any:
+        """``x`` with its elements in the order of its axes, where the framework has strides."""
+        return x
+
     def reshape(self, x: Any, shape: tuple[int, ...]) -> Any:
         """``x`` in another shape of the same size, row-major."""
         raise self._lacks("does not reshape")

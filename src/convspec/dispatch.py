@@ -580,7 +580,7 @@ def to_framework(array: Any, name: str) -> Any:
     return _handed(own, target, array, "array")
 
 
-def convert_layout(x: Array, source: str, target: str) -> Array:
+def convert_layout(x: Array, source: str, target: str, *, contiguous: bool = False) -> Array:
     """``x`` with its axes in the order ``target`` instead of ``source``.
 
     Works on arrays of every framework, and gives a view where the framework can.
@@ -589,6 +589,8 @@ def convert_layout(x: Array, source: str, target: str) -> Array:
         x: array with one axis per letter of ``source``.
         source: data layout, such as ``"NDCHW"``.
         target: data layout with the same letters.
+        contiguous: copy the elements into that order too, where the result would be a strided
+            view; NumPy's arrays on all cores.
 
     Raises:
         LayoutError: malformed layouts, other letters, or another number of axes.
@@ -602,10 +604,12 @@ def convert_layout(x: Array, source: str, target: str) -> Array:
             f"  x: shape {tuple(shape)}"
         )
     moved: Array = array if axes == tuple(range(len(axes))) else backend.permute(array, axes)
-    return moved
+    return backend.contiguous(moved) if contiguous else moved
 
 
-def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
+def convert_weight(
+    spec: ConvSpec, target: ConvSpec, weight: Any, *, contiguous: bool = False
+) -> Any:
     """A weight of ``spec`` in the order of ``target``: see :meth:`ConvSpec.convert_weight`."""
     weights.check_same(spec, target)
     backend, weight = held(weight, "weight")
@@ -616,7 +620,7 @@ def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
         "reshape": backend.reshape,
         "flip": backend.flip,
     }
-    return weights.rearrange(
+    moved = weights.rearrange(
         weight,
         spec.weight_shape,
         WeightOrder.of(spec),
@@ -624,3 +628,4 @@ def convert_weight(spec: ConvSpec, target: ConvSpec, weight: Any) -> Any:
         spec.groups,
         **operations,
     )
+    return backend.contiguous(moved) if contiguous else moved

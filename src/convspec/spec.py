@@ -286,7 +286,9 @@ class ConvSpec:
         """
         return self.replace(**canonical.convention_changes(self, get_convention(name)))
 
-    def convert_weight(self, weight: Array, to: ConvSpec | str) -> Array:
+    def convert_weight(
+        self, weight: Array, to: ConvSpec | str, *, contiguous: bool = False
+    ) -> Array:
         """A weight of this spec in the order of another spec or convention.
 
         Works on the arrays of every framework, and gives a view where the framework can.
@@ -294,12 +296,14 @@ class ConvSpec:
         Args:
             weight: array of shape ``weight_shape``.
             to: a spec of the same convolution, or a convention's name.
+            contiguous: copy the elements into the new order too, where the result would be a
+                strided view.
 
         Raises:
             ShapeError: ``weight`` has another shape, or ``to`` other channels, groups or kernel.
         """
         target = self.in_convention(to) if isinstance(to, str) else _checked("to", to)
-        converted: Array = dispatch.convert_weight(self, target, weight)
+        converted: Array = dispatch.convert_weight(self, target, weight, contiguous=contiguous)
         return converted
 
     def diff(self, other: ConvSpec, input_shape: Sequence[int] | None = None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..copies import contiguous
 from ..errors import LayoutError
 from ..layouts import permutation
 from . import blocked, stamp, watch
@@ -20,7 +21,6 @@ from .files.nifti import NiftiReader
 from .files.npy import NAME
 from .files.protocol import blocks, native
 from .output import check_target, whole
-from .transpose import copy
 
 #: Called with (steps done, all steps, what was done last).
 Progress = Callable[[int, int, str], None]
@@ -221,7 +221,7 @@ def _tile(plain: Plain, into: Blocked, region: Region) -> tuple[tuple[slice, ...
         step = into.block(letter)
         lo, hi = region[letter]
         index.append(slice(lo // step, -(-hi // step)))
-    return (*index, *((slice(None),) * len(into.inner))), copy(block)
+    return (*index, *((slice(None),) * len(into.inner))), contiguous(block)
 
 
 def chosen(reader: Reader, name: str | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import shown
+from ..copies import contiguous
 from ..errors import ConvSpecError
 from ..spec import ConvSpec
 from . import models, stamp, watch
@@ -25,7 +26,6 @@ from .planner import KERAS_FILES, after, make
 from .runners import NotRunError, runner_of
 from .steps import applied
 from .templates import check_orders, fitted
-from .transpose import copy
 from .verify import Check, verify_checkpoint
 from .whole_models import ModelCheck, check_model
 
@@ -224,7 +224,7 @@ def _write(
                     f"{action.target_shape}."
                 )
             for index in blocks(action.target_shape, action.dtype.itemsize, BLOCK):
-                writer.write(action.target, index, copy(array[index], action.dtype))
+                writer.write(action.target, index, contiguous(array[index], action.dtype))
             if progress is not None:
                 progress(i, len(actions), action.target)
         writer.finish()

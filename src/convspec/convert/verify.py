@@ -145,7 +145,7 @@ def _input(spec: ConvSpec) -> Any:
 
 
 def _moved(x: Any, source: str, target: str) -> Any:
-    return np.ascontiguousarray(dispatch.convert_layout(x, source, target))
+    return dispatch.convert_layout(x, source, target, contiguous=True)
 
 
 def _exact(spec: ConvSpec, x: Any, weight: Any, bias: Any) -> Any:

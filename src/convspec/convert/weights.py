@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..copies import contiguous
 from ..spec import ConvSpec
 from . import stamp, watch
 from .arrays import chosen, same_bits
@@ -14,7 +15,6 @@ from .files.npy import NAME
 from .files.protocol import native
 from .orders import Order, convert_weight, in_order, weight_spec
 from .output import check_target, whole
-from .transpose import copy
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def weight(
             writer = create(temporary, format, {label: entry}, text)
             try:
                 index = (slice(None),) * converted.ndim
-                writer.write(label, index, copy(converted, entry.dtype))
+                writer.write(label, index, contiguous(converted, entry.dtype))
                 writer.finish()
             finally:
                 writer.close()
