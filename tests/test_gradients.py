@@ -194,3 +194,19 @@ def test_random_specs_up_to_rank_four(name: str, count: int) -> None:
         case = replace(case, dtype="float64", out_dtype=None, judge=GRADIENTS[i % 2])
         verdict = judge(case, target)
         assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointing_in_torch(reentrant: bool) -> None:
+    """Without reentrance it ends its recomputation by an exception out of the kernel."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    spec = ConvSpec(2, 3, 3, padding=1, layout="NCHW", bias=False)
+    rng = np.random.default_rng(0)
+    x, w = integers(rng, (1, 2, 4, 5), "float64"), integers(rng, spec.weight_shape, "float64")
+    given = [torch.from_numpy(a).requires_grad_() for a in (x, w)]
+    y = checkpoint(spec, *given, use_reentrant=reentrant)
+    y.backward(torch.ones_like(y))
+    for found, exact in zip(given, oracles.gradients(spec, x, w, np.ones(y.shape)), strict=False):
+        np.testing.assert_array_equal(found.grad, exact)

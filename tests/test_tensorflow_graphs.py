@@ -15,7 +15,10 @@ import pytest
 import tensorflow as tf
 
 import convspec
-from convspec import ConvSpec
+from convspec import ConvSpec, problem
+from convspec.backend import Environment
+from convspec.dispatch import get_backend
+from convspec_tensorflow import _backend
 from traced_specs import SPECS, integers
 
 
@@ -146,6 +149,26 @@ def test_keras_functional_model() -> None:
         assert np.allclose(model(x), spec(x, layer.kernel, layer.bias), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rank", [1, 2])
+def test_what_follows_groups_is_not_fused(rank: int) -> None:
+    """TensorFlow's graphs fuse a bias or a batch normalisation to a kernel that has no groups."""
+    spec = ConvSpec(4, 6, (3,) * rank, groups=2, bias=False, layout=f"N{'HW'[-rank:]}C")
+    x, w, b = arrays(spec)
+
+    def biased(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(tf.nn.bias_add(spec(x, w), b))
+
+    def normalised(x: tf.Tensor) -> tf.Tensor:
+        y = spec(x, w) if rank == 2 else spec(x, w)[:, None]
+        one = tf.ones_like(b)
+        return tf.compat.v1.nn.fused_batch_norm(y, one, b, one, one, 0.0, is_training=False)[0]
+
+    for run in (biased, normalised):
+        for sizes in (x.shape, (None,) * (rank + 1) + (4,)):
+            graph = tf.function(run, input_signature=[tf.TensorSpec(sizes)])
+            np.testing.assert_allclose(graph(x), run(x), rtol=1e-6)
+
+
 #: What a float32 graph of these small integers gives is exact, gradients of squares included.
 GRADIENTS = ("channels last", "circular", "replicate", "transposed same", "flipped", "dilated")
 
@@ -189,17 +212,99 @@ def test_gradients_of_gradients(name: str) -> None:
             assert np.array_equal(y, z)
 
 
-@pytest.mark.parametrize(("name", "pfor"), [("dilated", True), ("channels last", False)])
-def test_jacobian(name: str, pfor: bool) -> None:
-    """TensorFlow's own vectorisation (pfor) errs at tf.nn.conv2d with groups, so not there."""
-    spec = SPECS[name]
-    x, w, b = arrays(spec, 4, 1)
+#: What TensorFlow's vectorisation (pfor) is wrong about, and what it has no rule for.
+VECTORISED = {
+    "groups": ConvSpec(4, 6, (3, 2), groups=2, bias=False, layout="NHWC"),
+    "groups on I": ConvSpec(4, 6, (3, 2), 2, 1, groups=2, bias=False, transposed=True),
+    "explicit padding": ConvSpec(3, 2, 3, padding=(2, (1, 0)), bias=False, layout="NCHW"),
+    "depthwise": ConvSpec(2, 4, 3, padding=2, groups=2, bias=False, layout="NHWC"),
+    "volume": ConvSpec(2, 4, (2, 1, 2), groups=2, bias=False, layout="NDHWC"),
+}
+
+
+@pytest.mark.parametrize("name", VECTORISED)
+def test_vectorised_jacobians(name: str) -> None:
+    """tape.jacobian and batch_jacobian, in whose loop over outputs channels change places."""
+    spec = VECTORISED[name]
+    x, w, _ = arrays(spec, 3, 2)
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch(w)
-        y = spec(x, w, b)
-    jacobian = tape.jacobian(y, w, experimental_use_pfor=pfor)
-    # y is linear in w: the jacobian times w is y without its bias.
-    assert np.array_equal(tf.tensordot(jacobian, w, w.ndim), spec(x, w))
+        tape.watch([x, w])
+        y = spec(x, w)
+    by_x, by_w = tape.jacobian(y, [x, w])
+    # y is linear in w and in x: the Jacobian times either is y.
+    assert np.array_equal(tf.tensordot(by_w, w, w.ndim), y)
+    assert np.array_equal(tf.tensordot(by_x, x, x.ndim), y)
+    axes = (slice(None),) * (x.ndim - 1)
+    sampled = np.stack([by_x.numpy()[(i, *axes, i)] for i in range(2)])
+    assert np.array_equal(tape.batch_jacobian(y, x), sampled)
+
+
+@pytest.mark.parametrize("name", ["groups", "groups on I", "explicit padding"])
+def test_vectorized_map(name: str) -> None:
+    """Of a gradient, over inputs, over weights, and of a function that was traced elsewhere."""
+    spec = VECTORISED[name]
+    x, w, _ = arrays(spec, 3, 2)
+    g = tf.cast(tf.reshape(tf.range(tf.size(spec(x, w))), spec(x, w).shape) % 5 - 2, tf.float32)
+
+    @tf.function
+    def gradients(x: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = spec(x, w)
+        return (y, *tape.gradient(y, [x, w], output_gradients=g))
+
+    xs, ws = tf.stack([x, -x, 2 * x + 1]), tf.stack([w, w + 1, -w])
+    by_x = [tf.vectorized_map(lambda x: gradients(x, w), xs), [gradients(x, w) for x in xs]]
+    by_w = [tf.vectorized_map(lambda w: gradients(x, w), ws), [gradients(x, w) for w in ws]]
+    for found, exact in (by_x, by_w):
+        for mapped, one in zip(found, zip(*exact, strict=True), strict=True):
+            assert np.array_equal(mapped, one)
+
+
+@pytest.mark.parametrize("name", ["groups", "explicit padding", "volume"])
+def test_forward_accumulator(name: str) -> None:
+    """Forward mode, and forward over a tape, against a tape over a tape."""
+    spec = VECTORISED[name]
+    x, w, _ = arrays(spec, 3, 2)
+    u, v = 1 - x, w - 2
+
+    def gradients() -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = spec(x, w)
+            loss = tf.reduce_sum(y**2) / 2
+        return y, tape.gradient(loss, [x, w])
+
+    with tf.autodiff.ForwardAccumulator([x, w], [u, v]) as forward:
+        y, first = gradients()
+    assert np.array_equal(forward.jvp(y), spec(u, w) + spec(x, v))
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        by_x, by_w = gradients()[1]
+        along = tf.reduce_sum(by_x * u) + tf.reduce_sum(by_w * v)
+    for found, exact in zip(forward.jvp(first), tape.gradient(along, [x, w]), strict=True):
+        assert np.array_equal(found, exact)
+
+
+@pytest.mark.parametrize("name", ["groups", "groups on I"])
+def test_grouped_gradients_of_the_kernel_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where a grouped call has gradients of its own. On the CPU only XLA has them."""
+    monkeypatch.setattr(_backend, "differentiates", lambda call: True)
+    spec = VECTORISED[name].replace(stride=1, padding=0)
+    x, w, _ = arrays(spec, 3, 2)
+    env = Environment("float32", "float32", traced=True)
+    kernel = get_backend("tensorflow").prepare(problem.resolve(spec, tuple(x.shape), None), env)
+
+    @tf.function(jit_compile=True)
+    def jacobians(x: tf.Tensor, w: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = kernel(x, w)
+        return tape.jacobian(y, [x, w])
+
+    by_x, by_w = jacobians(x, w)
+    assert np.array_equal(tf.tensordot(by_w, w, w.ndim), spec(x, w))
+    assert np.array_equal(tf.tensordot(by_x, x, x.ndim), spec(x, w))
 
 
 WITHOUT = """

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import convspec
-from convspec import ConvSpec, problem
+from convspec import ConvSpec, dispatch, problem
 from convspec.backend import Environment
 from convspec.dispatch import get_backend
 from traced_specs import SPECS, integers
@@ -82,8 +83,20 @@ def test_dynamic_sizes_compile_once(name: str) -> None:
     for size, batch in ((11, 5), (10, 2), (9, 3), (12, 4)):
         x = arrays(spec, size, batch)[0]
         assert torch.equal(run(x, weight, bias), spec(x, weight, bias))
-    # torch's circular padding asks of each of two amounts whether it is zero.
-    assert len(recorder.graphs) <= (4 if name == "circular same" else 1)
+    assert len(recorder.graphs) == 1
+
+
+def test_circular_padding_of_an_unknown_size_knows_its_reach() -> None:
+    spec = ConvSpec(4, 6, 9, 2, "same", padding_mode="circular", layout="NCW")
+    run = torch.compile(spec, fullgraph=True, backend="eager", dynamic=True)
+    weight, bias = arrays(spec)[1:]
+    for size in (11, 4):
+        x = arrays(spec, size)[0]
+        assert torch.equal(run(x, weight, bias), spec(x, weight, bias))
+    x = arrays(spec, 3)[0]
+    for call in (spec, run):
+        with pytest.raises(Exception, match=r"padding: '?circular"):
+            call(x, weight, bias)
 
 
 def test_marked_sizes() -> None:
@@ -159,6 +172,41 @@ assert torch.equal(y, spec(x, w)) and torch.equal(run(x, w), y)
 assert count == 1, count
 """
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=120)
+
+
+def held() -> int:
+    """How many kernels are kept for compiled code."""
+    return sum(name.startswith("kernel_") for name in vars(dispatch._kept))
+
+
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_kept", ModuleType("kept"))
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_kernels_held_for_compiled_code_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "MOST_KEPT", 100)
+    torch_ = get_backend("torch")
+    for k in range(1, 2001):
+        spec = ConvSpec(1, 1, k, bias=False, layout="NCW")
+        described = (torch_, (1, 1, 3000), "float32", "cpu", (spec.weight_shape, "float32"))
+        name = dispatch._keep(ConvSpec, spec.__dict__["_text"], *described, None, None, None, True)
+        assert callable(getattr(dispatch._kept, name))
+    assert held() == 100
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_code_whose_kernel_made_room_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "MOST_KEPT", 2)
+    specs = [ConvSpec(4, 6, (k, 2), padding="same", layout="NHWC") for k in (1, 2, 3)]
+    recorder = Recorder()
+    runs = [torch.compile(spec, fullgraph=True, backend=recorder, dynamic=False) for spec in specs]
+    for which, graphs in ((0, 1), (1, 2), (2, 3), (1, 3), (2, 3), (0, 4), (0, 4)):
+        given = arrays(specs[which])
+        assert torch.equal(runs[which](*given), specs[which](*given))
+        assert len(recorder.graphs) == graphs
+        assert held() == min(graphs, 2)
 
 
 def test_what_a_spec_refuses_is_told() -> None:

@@ -64,6 +64,14 @@ def checks(conditions: Iterable[Condition], sizes: Sizes | None) -> list[Any]:
     return [operation for operation in found if operation is not None]  # None: known to hold
 
 
+def tied(a: Any, b: Any) -> Any:
+    """``a``, as something that depends on ``b``: where pfor has many of ``b``, it has as many.
+
+    What both have is then computed one by one.
+    """
+    return a + tf.cast(tf.reduce_sum(b[:0]), a.dtype)
+
+
 def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any, ...]:
     """Gradients by a tape, whose own are conjugated."""
     with tf.GradientTape() as tape:

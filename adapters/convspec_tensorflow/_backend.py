@@ -9,13 +9,13 @@ import tensorflow as tf
 from convspec import dtypes
 from convspec.backend import Capabilities, Environment, Kernel
 from convspec.lowering import Lowered, Orders
-from convspec.plan import Call
+from convspec.plan import Call, assemble
 from convspec.problem import Problem
 from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._kernel import conv
+from ._kernel import conv, explicit
 from ._probe import differentiates, works
 
 
@@ -119,20 +119,29 @@ class TensorflowBackend(PlanBackend):
 
     def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
         """``kernel``, differentiated by another plan where its own calls have no gradients."""
-        if env.dtype in dtypes.INTEGER or all(map(differentiates, self.plan(problem, env).calls)):
+        calls = self.plan(problem, env).calls
+        if env.dtype in dtypes.INTEGER or all(differentiates(c) and vectorizes(c) for c in calls):
             return kernel
-        other = DIFFERENTIABLE.prepare(problem, env)
+        other = DIFFERENTIABLE.plan(problem, env)
+        differentiable = assemble(other.plan, other.inputs, self.operations)
+        plain = all(map(vectorizes, other.calls))
 
         def run(*arrays: Any, **options: Any) -> Any:
-            if tf.executing_eagerly() and not any(map(_arrays.watched, arrays)):
-                return kernel(*arrays, **options)
+            if tf.executing_eagerly():
+                if not any(map(_arrays.watched, arrays)):
+                    return kernel(*arrays, **options)
+                if plain:
+                    return differentiable(*arrays, **options)
 
             def both(*arrays: Any) -> Any:
                 def gradients(g: Any) -> Any:
+                    x, *rest = arrays
                     with tf.GradientTape() as tape:
-                        tape.watch(arrays)
-                        y = other(*arrays, **options)
-                    return tape.gradient(y, arrays, output_gradients=g)
+                        given = [x if plain else _arrays.tied(x, g), *rest]
+                        tape.watch(given)
+                        y = differentiable(*given, **options)
+                    g = g if plain else _arrays.tied(g, x)
+                    return tape.gradient(y, given, output_gradients=g)
 
                 return kernel(*arrays, **options), gradients
 
@@ -159,12 +168,23 @@ class DifferentiableBackend(TensorflowBackend):
 
     def lacks(self, call: Call) -> str:
         missing = super().lacks(call)
+        if not missing and explicit(call):
+            return "padding"
         if missing or differentiates(call):
             return missing
         return _missing(call)
 
 
 DIFFERENTIABLE = DifferentiableBackend()
+
+
+def vectorizes(call: Call) -> bool:
+    """Whether pfor, by which tapes form Jacobians, is right about the gradients of this call.
+
+    It forgets explicit padding, and takes channels for those of other groups.
+    """
+    depthwise = call.group_axis == "I" and not call.transposed
+    return depthwise or not (explicit(call) or call.groups > 1)
 
 
 def _pads_itself(call: Call) -> bool:

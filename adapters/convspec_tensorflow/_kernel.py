@@ -29,18 +29,26 @@ def conv(x: Any, w: Any, *, call: Call) -> Any:
         return tf.nn.depthwise_conv2d(
             x, w, _all_axes(call.stride), padding(call), dilations=call.dilation
         )
-    return FORWARD[call.rank](
+    y = FORWARD[call.rank](
         x, w, _all_axes(call.stride), padding(call), dilations=_all_axes(call.dilation)
     )
+    if call.groups > 1 and not tf.executing_eagerly():
+        # Graphs fuse what follows, such as a bias, to a kernel that has no groups on the CPU; not
+        # across this.
+        return tf.ensure_shape(y, y.shape)
+    return y
 
 
 def padding(call: Call) -> Any:
     """tf.nn's padding attribute: a word, or in 2-D the amounts."""
-    if not call.padded:
-        return "VALID"
-    if call.same:
-        return "SAME"
-    return [(0, 0), *call.padding, (0, 0)]
+    if explicit(call):
+        return [(0, 0), *call.padding, (0, 0)]
+    return "SAME" if call.padded else "VALID"
+
+
+def explicit(call: Call) -> bool:
+    """Whether the kernel is given amounts of padding."""
+    return call.padded and not call.same
 
 
 def _all_axes(values: tuple[int, ...]) -> list[int]:

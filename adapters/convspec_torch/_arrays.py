@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
+from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from convspec import dtypes
+from convspec.errors import ShapeError
 
 TYPES = {name: getattr(torch, name) for name in dtypes.ALL}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
@@ -34,7 +36,22 @@ def pad(x: Any, *, pairs: Any, mode: str) -> Any:
     if mode != "zeros":
         pairs = pairs[2:]  # the other modes are for the spatial axes of (N, C, space)
     amounts = [amount for pair in reversed(pairs) for amount in pair]
+    if mode == "circular" and not all(map(has_static_value, amounts)):
+        return _wrapped(x, pairs)
     return F.pad(x, amounts, mode=MODES[mode])
+
+
+def _wrapped(x: Any, pairs: Any) -> Any:
+    """Circular padding of (N, C, space) by amounts that are not known, perhaps zero.
+
+    F.pad asks whether they are, and a compiler compiles a program for each answer.
+    """
+    for axis, (lo, hi) in enumerate(pairs, 2):
+        n = x.shape[axis]
+        if lo > n or hi > n:
+            raise ShapeError("padding: circular reaches around more than once; x is too small.")
+        x = torch.cat([x, x, x], axis).narrow(axis, n - lo, lo + n + hi)
+    return x
 
 
 def from_foreign(x: Any) -> Any:

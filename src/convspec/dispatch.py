@@ -264,7 +264,9 @@ def call(
             try:
                 return kernel(*arrays)
             except Exception as error:
-                if isinstance(error, OURS):
+                # By a private exception a framework talks to itself: torch.utils.checkpoint stops
+                # by one as soon as it has recomputed enough.
+                if isinstance(error, OURS) or type(error).__name__.startswith("_"):
                     raise
                 raise UnsupportedError(
                     f"backend: {engine.name} cannot compute this: {_first(error)}\n"
@@ -380,15 +382,23 @@ def _found(spec: ConvSpec, *key: Any) -> Kernel:
 # ---- what compilers that read this code run instead of reading ----
 
 #: Kernels under names, as attributes: a compiler sees those that a module has only just got.
+#: Of what it compiled, it asks before each run whether they are still there; without the oldest,
+#: which make room, it compiles anew.
 _kept = ModuleType("convspec.dispatch._kept")
+MOST_KEPT = 4096
 
 
 @fixed
 def _keep(kind: Any, text: str, *key: Any) -> str:
     """The name in :data:`_kept` of the kernel for the spec with this text."""
     kernel = _found(_read(kind, text), *key)
+    kept = _kept.__dict__
     name = f"kernel_{id(kernel)}"
-    setattr(_kept, name, kernel)
+    if name not in kept:
+        held = [name for name in list(kept) if name.startswith("kernel_")]
+        for oldest in held[: max(len(held) + 1 - MOST_KEPT, 0)]:
+            kept.pop(oldest, None)
+        kept[name] = kernel
     return name
 
 
