@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from convspec_benchmarks import timing
 from convspec_benchmarks.frameworks import RAW, framework
 from convspec_benchmarks.frameworks.base import problem_of
 from convspec_benchmarks.reports import draw, show_fastest, show_report
-from convspec_benchmarks.running import Report, environment
+from convspec_benchmarks.running import FORMAT, Report, environment
 from convspec_benchmarks.worker import measure
 from convspec_benchmarks.workloads import LAYOUTS, WORKLOADS, of_spec
 from generators import integers
@@ -36,8 +38,10 @@ ROW: dict[str, Any] = {
     "baseline_seconds": 0.003,
     "ratio": 1.5,
     "interval": [1.25, 2.0],
-    "candidates": {"F.conv, eager": 0.003},
+    "keras": "keras.ops.conv, eager",
+    "candidates": {"F.conv, eager": 0.003, "keras.ops.conv, eager": 0.0042},
     "failed": {},
+    "matmul_gflops": 50.0,
 }
 MACHINE = {"framework": "torch", "version": "2", "threads": 2, "matmul_gflops": 50.0}
 
@@ -183,7 +187,7 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     report = Report({}, [MACHINE], [ROW, slow], ["torch up2d: no"])
     show_report(report)
     text = capsys.readouterr().out
-    assert "1.50  1.25 to 2.00" in text
+    assert "1.50  1.25 to 2.00       4.2" in text
     assert "10%" in text
     # The geometric mean of 1.5 and 0.5.
     assert "matrix product 50 GFLOP/s; forward 0.87 times raw in 2 rows" in text
@@ -196,7 +200,9 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
 def test_blas_chooses_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    assert "OPENBLAS_CORETYPE" not in environment()
+    assert "OPENBLAS_CORETYPE" not in environment("torch")
+    # Keras is imported in these processes beside the framework that is its backend there.
+    assert [environment(name)["KERAS_BACKEND"] for name in RAW] == list(RAW)
 
 
 def test_a_spec_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -210,10 +216,66 @@ def test_a_spec_of_ones_own(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert saved["machines"][0]["matmul_gflops"] > 0
 
 
+def test_either_side_chooses_the_weights_order() -> None:
+    """torch's own call is the faster of two, and so is ours."""
+    work = of_spec("mine", ConvSpec(2, 3, (3, 3)), (1, 2, 5, 5))
+    (row,) = measure(framework("torch"), work, "channels_first", "gradients", ["eager"], 5)
+    assert list(row["candidates"]) == [
+        "convspec, eager",
+        "convspec, eager, weight channels_last",
+        "F.conv, eager",
+        "F.conv, weight channels_last, eager",
+    ]
+    assert row["call"] in row["candidates"]
+    assert row["baseline"] in row["candidates"]
+
+
+def test_kerass_call_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = os.environ.get("KERAS_BACKEND", "tensorflow")
+    engine = framework(name)
+    assert framework("numpy").beside(ConvSpec(1, 1, 3, layout="NCH"), None, None) == {}
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    rng = np.random.default_rng(4)
+    right = 0
+    for spec, shape in SMALL.values():
+        spec, shape = of_spec("", spec, shape).in_layout("channels_last", name)
+        x, w = integers(rng, shape, "float32"), integers(rng, spec.weight_shape, "float32")
+        calls = engine.beside(spec, problem_of(spec, shape), engine.array(w))
+        for call, kernel in calls.values():
+            y = call(engine.array(x), kernel)
+            expected = convspec.reference(spec, x, w)
+            assert np.array_equal(engine.backend.to_numpy(y), expected), spec
+            right += 1
+    assert right >= 6
+
+
+def test_a_run_is_gone_on_with(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One framework is enough; and what has been measured is not measured again."""
+    path = tmp_path / "result.json"
+    words = ["bench", "--backend", "jax", "--workload", "tiny", "point", "--way", "eager"]
+    words += ["--layout", "channels_last", "--passes", "forward", "--json", str(path)]
+    assert main([*words, "--seconds", "0"]) == 0
+    assert "2 measurements were not begun; --resume goes on" in capsys.readouterr().out
+    first = Report({}, [MACHINE], [{**ROW, "framework": "jax", "layout": "channels_last"}])
+    replace(first, about={"format": FORMAT}).save(path)
+    assert main([*words, "--resume"]) == 0
+    saved = Report.load(path)
+    assert saved.rows[0] == first.rows[0]
+    assert [row["workload"] for row in saved.rows] == ["tiny", "point"]
+    assert [machine["framework"] for machine in saved.machines] == ["torch", "jax"]
+    row = saved.rows[1]
+    assert row["keras"] == "keras.ops.conv, jit"
+    assert row["call"] == "convspec, eager"
+    path.write_text('{"about": {"format": 1}}')
+    assert main([*words, "--resume"]) == 2
+    assert "has format 1, expected 2." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--repeats", "4"], "--repeats: at least 5, got 4."),
+        (["--resume"], "--resume: goes together with --json, the file to go on with."),
         (["--spec", "x.json"], "--spec: goes together with --input-shape; give both or neither."),
         (["--spec", "no.json", "--input-shape", "1"], "--spec: no.json is no JSON file: "),
         (["--backend", "nothing"], "backend: 'nothing' is not registered; there are: "),

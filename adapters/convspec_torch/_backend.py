@@ -19,6 +19,7 @@ from convspec.toolkit import PlanBackend
 from . import _arrays, _snippets
 from ._dtensor import takes_shards
 from ._kernel import conv
+from ._slow import faster
 
 STRIDED = torch.strided
 #: What autocast reads in another type: every floating one but float64.
@@ -105,7 +106,7 @@ class TorchBackend(PlanBackend):
         limits = map(max, call.stride, call.dilation)
         if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):
             return "padding"
-        return ""
+        return faster(call)
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return rank <= 3 and dtype in ("float32", "float64")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from convspec import ConvSpec, ConvSpecError, dispatch
 
 from .frameworks import RAW
 from .reports import draw, show_fastest, show_report
-from .running import Job, run
+from .running import Job, Report, run
 from .timing import LEAST_REPEATS
 from .workloads import LAYOUTS, WORKLOADS
 
@@ -51,7 +52,18 @@ def add_options(command: Any) -> None:
     command.add_argument(
         "--input-shape", metavar="SIZES", help="with --spec: the input's shape in its layout"
     )
-    command.add_argument("--json", metavar="FILE", help="write all that was measured")
+    command.add_argument(
+        "--json", metavar="FILE", help="write all that was measured, after each measurement"
+    )
+    command.add_argument(
+        "--resume", action="store_true", help="keep what --json has, and measure the rest"
+    )
+    command.add_argument(
+        "--seconds",
+        type=float,
+        metavar="TIME",
+        help="begin no measurement after so long; --resume goes on with the rest",
+    )
     command.add_argument("--picture", metavar="FILE", help="draw the ratios (.png, .svg, .pdf)")
     command.set_defaults(run=bench)
 
@@ -59,13 +71,19 @@ def add_options(command: Any) -> None:
 def bench(parsed: argparse.Namespace) -> int:
     """Measure what the options ask for; 1 where something could not be measured."""
     job = _job(parsed)
-    report = run(job)
+    path = Path(parsed.json) if parsed.json else None
+    before = None
+    if parsed.resume:
+        if path is None:
+            raise ConvSpecError("--resume: goes together with --json, the file to go on with.")
+        before = Report.load(path) if path.exists() else None
+    report = run(job, before, path)
     if job.spec is not None:
         show_fastest(report)
     else:
         show_report(report)
-    if parsed.json:
-        report.save(Path(parsed.json))
+    if path is not None:
+        report.save(path)
     if parsed.picture and any(row["baseline"] for row in report.rows):
         try:
             draw(report, Path(parsed.picture))
@@ -99,6 +117,7 @@ def _job(parsed: argparse.Namespace) -> Job:
         repeats=parsed.repeats,
         spec=None if spec is None else spec.to_dict(),
         input_shape=shape,
+        deadline=None if parsed.seconds is None else time.time() + parsed.seconds,
     )
 
 

@@ -17,15 +17,14 @@ def show_report(report: Report) -> None:
     """A table of all rows, then what they come to."""
     columns = [
         *(Column(name) for name in ("framework", "workload", "layout", "passes", "way")),
-        *(Column(name, number=True) for name in ("ms", "raw ms", "raw/ours", "interval")),
-        *(Column(name, number=True) for name in ("GFLOP/s", "of matmul")),
+        *(Column(name, number=True) for name in ("ms", "raw ms", "raw/ours")),
+        *(Column(name, number=True) for name in ("interval", "keras ms", "GFLOP/s", "of matmul")),
         Column("fastest raw call", wrap=True),
     ]
-    rates = {machine["framework"]: machine["matmul_gflops"] for machine in report.machines}
     rows, before = [], None
     for row in report.rows:
         group = (row["framework"], row["workload"])
-        rows.append(Row(_cells(row, rates[row["framework"]]), _style(row), group != before))
+        rows.append(Row(_cells(row), _style(row), group != before))
         before = group
     show(columns, rows)
     print()
@@ -36,6 +35,8 @@ def show_report(report: Report) -> None:
         )
     for error in report.errors:
         print(f"not measured: {error}")
+    if report.left:
+        print(f"{report.left} measurements were not begun; --resume goes on with them")
 
 
 def show_fastest(report: Report) -> None:
@@ -56,14 +57,16 @@ def show_fastest(report: Report) -> None:
         print(f"\nfastest here: {rows[0]['framework']}, {rows[0]['layout']}, {rows[0]['way']}")
 
 
-def _cells(row: dict[str, Any], rate: float) -> tuple[str, ...]:
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    rate = row["matmul_gflops"]
     share = f"{100 * row['gflops'] / rate:.0f}%" if rate else ""
     names = (row["framework"], row["workload"], row["layout"], row["passes"], row["way"])
     if row["baseline"] is None:
-        return (*names, _ms(row["seconds"]), "", "", "", _rate(row), share, "none")
+        return (*names, _ms(row["seconds"]), "", "", "", "", _rate(row), share, "none")
     low, high = row["interval"]
     times = (_ms(row["seconds"]), _ms(row["baseline_seconds"]))
-    ratio = (f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}")
+    keras = "" if row["keras"] is None else _ms(row["candidates"][row["keras"]])
+    ratio = (f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}", keras)
     return (*names, *times, *ratio, _rate(row), share, row["baseline"])
 
 

@@ -8,9 +8,12 @@ It is started by :mod:`convspec_benchmarks.running`, which says what the job is.
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import median
 from typing import Any
@@ -48,65 +51,108 @@ def measure(
     )
     arrays = (x, w, c) if gradients else (x, w)
     runs: dict[str, Callable[[], Any]] = {}
-    ours = []
-    for name, function in engine.ways(spec, gradients=gradients).items():
-        if name in ways:
-            ours.append(f"convspec, {name}")
-            runs[ours[-1]] = partial(function, *arrays)
-    raw = []
-    for name, (function, weight) in engine.raw(spec, problem, w).items():
-        for how, run in engine.raw_ways(function, gradients=gradients).items():
-            raw.append(f"{name}, {how}")
-            runs[raw[-1]] = partial(run, x, weight, *arrays[2:])
-    failed: dict[str, str] = {}
-    expected = None
-    for name, run in list(runs.items()):
-        try:
-            result = run()
-            engine.wait(result)
-            numbers = [_numbers(engine, part) for part in (result if gradients else (result,))]
-        except Exception as error:  # a call that the framework lacks is no baseline
-            if name in ours:
-                raise
-            failed[name] = one_line(error)[:200]
-            del runs[name]
-            continue
-        if expected is None:
-            expected = numbers
-        elif not all(map(np.array_equal, numbers, expected)):
-            failed[name] = "gives other numbers"
-            del runs[name]
+    ours: dict[str, list[str]] = {}  # by the way of running it, in each order of the weight
+    for way, function in engine.ways(spec, gradients=gradients).items():
+        for order, weight in engine.weights(spec, w).items() if way in ways else ():
+            name = ", ".join(filter(None, ("convspec", way, order)))
+            ours.setdefault(way, []).append(name)
+            runs[name] = partial(function, x, weight, *arrays[2:])
+    raw: list[str] = []
+    beside: list[str] = []
+    for found, calls in (
+        (raw, engine.raw(spec, problem, w)),
+        (beside, engine.beside(spec, problem, w)),
+    ):
+        for name, (function, weight) in calls.items():
+            for how, run in engine.raw_ways(function, gradients=gradients).items():
+                if how == "compiled" and how not in ways:
+                    continue  # by torch.compile, which takes longer than all else
+                found.append(f"{name}, {how}")
+                runs[found[-1]] = partial(run, x, weight, *arrays[2:])
+    keep = [name for names in ours.values() for name in names]
+    failed = _checked(engine, runs, keep, gradients=gradients, kernel_differs=beside)
 
     def timed(run: Callable[[], Any]) -> Callable[[], None]:
         return lambda: engine.wait(run())
 
-    samples = interleaved({name: timed(run) for name, run in runs.items()}, repeats, ours)
+    samples = interleaved({name: timed(run) for name, run in runs.items()}, repeats, keep)
     times = {name: median(values) for name, values in samples.items()}
-    whole = {name: t for name, t in times.items() if name in raw and len(samples[name]) >= repeats}
-    best = min(whole, key=lambda name: whole[name]) if whole else None
+    best = _fastest([name for name in raw if len(samples.get(name, ())) >= repeats], times)
+    other = _fastest(beside, times)
     flops = work.spec.flops(tuple(work.sizes[letter] for letter in work.spec.layout))
     flops *= 3 if gradients else 1  # forward, and the gradients of x and of the weight
     rows = []
-    for name in ours:
+    for way, names in ours.items():
+        name = min(names, key=times.__getitem__)
         row: dict[str, Any] = {
             "framework": engine.name,
             "workload": work.name,
             "layout": layout,
             "passes": passes,
-            "way": name.removeprefix("convspec, "),
+            "way": way,
+            "call": name,
             "path": _path(spec, engine, shape),
             "seconds": times[name],
             "gflops": flops / times[name] / 1e9,
             "samples": len(samples[name]),
             "baseline": best,
-            "candidates": {n: times[n] for n in raw if n in times},
+            "keras": other,
+            "candidates": {n: times[n] for n in (*keep, *raw, *beside) if n in times},
             "failed": failed,
+            # What others were doing: ratios bear it, times do not.
+            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         }
         if best is not None:
             middle, low, high = ratio(samples[best], samples[name])
             row |= {"baseline_seconds": times[best], "ratio": middle, "interval": [low, high]}
         rows.append(row)
     return rows
+
+
+def _checked(
+    engine: Framework,
+    runs: dict[str, Callable[[], Any]],
+    keep: Sequence[str],
+    *,
+    gradients: bool,
+    kernel_differs: Sequence[str],
+) -> dict[str, str]:
+    """Call each once and take away what fails or gives other numbers than the first.
+
+    Returns:
+        What was taken away, and why.
+
+    Args:
+        keep: those that must not fail.
+        kernel_differs: those whose gradient of the kernel comes in another order.
+    """
+    failed, expected = {}, None
+    for name, run in list(runs.items()):
+        try:
+            result = run()
+            engine.wait(result)
+            numbers = [_numbers(engine, part) for part in (result if gradients else (result,))]
+        except Exception as error:  # a call that the framework lacks is no baseline
+            if name in keep:
+                raise
+            failed[name] = one_line(error)[:200]
+            del runs[name]
+            continue
+        if gradients and name in kernel_differs:
+            numbers[1] = np.sort(numbers[1], axis=None)
+        if expected is None:
+            expected = numbers
+        wanted = list(expected)
+        if gradients and name in kernel_differs:
+            wanted[1] = np.sort(wanted[1], axis=None)
+        if not all(map(np.array_equal, numbers, wanted)):
+            failed[name] = "gives other numbers"
+            del runs[name]
+    return failed
+
+
+def _fastest(names: Sequence[str], times: Mapping[str, float]) -> str | None:
+    return min((name for name in names if name in times), key=times.__getitem__, default=None)
 
 
 def _path(spec: ConvSpec, engine: Framework, shape: tuple[int, ...]) -> str:
@@ -140,14 +186,16 @@ def main(job: dict[str, Any]) -> None:
 
     out, sys.stdout = sys.stdout, sys.stderr  # whatever a framework prints is no result
     engine = framework(job["framework"])
+    rate = matmul_rate(engine)
     tell(
         machine={
             "framework": engine.name,
             "version": engine.version(),
             "threads": engine.threads(),
-            "matmul_gflops": matmul_rate(engine),
+            "matmul_gflops": rate,
         }
     )
+    left = 0
     works = [WORKLOADS[name] for name in job["workloads"]]
     if job["spec"] is not None:
         works = [of_spec("spec", ConvSpec.from_dict(job["spec"]), tuple(job["input_shape"]))]
@@ -155,6 +203,11 @@ def main(job: dict[str, Any]) -> None:
         for layout in (name for name in LAYOUTS if name in job["layouts"]):
             for passes in job["passes"]:
                 if passes == "gradients" and not engine.differentiates:
+                    continue
+                if [engine.name, work.name, layout, passes] in job["done"]:
+                    continue
+                if time.time() > (job["deadline"] or math.inf):
+                    left += 1
                     continue
                 about = f"{engine.name} {work.name} {layout} {passes}"
                 tell(start=about)
@@ -164,7 +217,8 @@ def main(job: dict[str, Any]) -> None:
                     tell(error=f"{about}: {one_line(error)}")
                     continue
                 for row in rows:
-                    tell(row=row)
+                    tell(row={**row, "matmul_gflops": rate})
+    tell(left=left)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from itertools import product
 from math import gcd, prod
 from typing import TYPE_CHECKING
 
-from . import plan
+from . import dtypes, plan
 from .geometry import Pair, extent
 from .layouts import permutation
 from .plan import Call, Node
@@ -42,6 +42,78 @@ def stack(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     channels = taps * call.in_channels
     w = plan.reshape(w, (*w.shape[:at], channels, *w.shape[at + 2 :]))
     return unfolded(work.conv(replace(inner, in_channels=channels), x, w, b))
+
+
+#: Larger results of a kernel, in bytes, are not kept: C libraries give so much memory back to the
+#: system when it is freed, and fetching it again page by page costs more than the arithmetic.
+#: glibc: DEFAULT_MMAP_THRESHOLD_MAX, 4 * 1024**2 * sizeof(long), is twice as much.
+KEPT_BYTES = 2**24
+
+
+def samples(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """The output in pieces along its first spatial axis, which the kernel takes for a batch.
+
+    The same products are added up in the same kernel; what differs is what it makes of a batch.
+    Where the problem's channels are last, the pieces lie end to end in memory, so that one call
+    computes them all; otherwise they are copied, and computed in pairs small enough to be kept.
+
+    The sizes are plain numbers.
+    """
+    if call.bias:
+        return bias(work, call, x, w, b)
+    letter, count = call.spatial[0], call.output_size[0]
+    adjacent = work.problem.layout.endswith("C")
+    size = prod(call.output_shape) * dtypes.numpy_dtype(call.dtype).itemsize
+    pieces = 2 if adjacent else min(count, 2 * -(-size // KEPT_BYTES))
+    each = -(-count // pieces)  # output positions of a piece
+    pieces = -(-count // each)
+    # What the pieces read, and zeros behind it for what the last one has too many.
+    step, (lo, _) = call.stride[0], call.padding[0]
+    reach = (each - 1) * step + call.extents[0]
+    after = (pieces - 1) * each * step + reach - lo - call.input_size[0]
+    axis = call.x_layout.index(letter)
+    x = plan.window(x, {axis: (lo, after)}, {axis: call.input_size[0] + lo + after})
+    parts = [plan.slice_axis(x, axis, i * each * step, reach) for i in range(pieces)]
+    at_once = pieces if adjacent else 2
+    groups = [parts[i : i + at_once] for i in range(0, pieces, at_once)]
+    calls = f"{len(groups)} kernel call{'s' * (len(groups) > 1)}"
+    work.notes.append(f"samples: {pieces} pieces of axis {letter} as a batch, {calls}")
+    results = []
+    for group in groups:
+        inner = replace(
+            call,
+            batch=call.batch * len(group),
+            input_size=(reach, *call.input_size[1:]),
+            output_size=(each, *call.output_size[1:]),
+            padding=((0, 0), *call.padding[1:]),
+            same=False,
+        )
+        y = work.conv(inner, plan.concat(group, call.x_layout.index("N")), w, None)
+        results.append(y)
+    n, axis = call.y_layout.index("N"), call.y_layout.index(letter)
+    if adjacent:
+        y = _end_to_end(results[0], n, axis, call.batch)
+    else:
+        y = plan.concat(
+            [
+                plan.slice_axis(y, n, i, call.batch)
+                for y in results
+                for i in range(0, y.shape[n], call.batch)
+            ],
+            axis,
+        )
+    return plan.slice_axis(y, axis, 0, count)
+
+
+def _end_to_end(y: Node, n: int, axis: int, batch: int) -> Node:
+    """Pieces that are samples, outermost of the batch axis ``n``, along ``axis``."""
+    pieces = y.shape[n] // batch
+    y = plan.reshape(y, (*y.shape[:n], pieces, batch, *y.shape[n + 1 :]))
+    order = [i for i in range(len(y.shape)) if i != n]
+    order.insert(order.index(axis + 1), n)
+    y = plan.permute(y, order)
+    at = order.index(n)
+    return plan.reshape(y, (*y.shape[:at], pieces * y.shape[at + 1], *y.shape[at + 2 :]))
 
 
 def taps(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
@@ -222,4 +294,9 @@ def _interleaved(call: Call, y: Node, layout: str, each: tuple[int, ...]) -> Nod
     return y
 
 
-ALGORITHMS: dict[str, Rule] = {"phases": phases, "stack": stack, "taps": taps}
+ALGORITHMS: dict[str, Rule] = {
+    "phases": phases,
+    "samples": samples,
+    "stack": stack,
+    "taps": taps,
+}

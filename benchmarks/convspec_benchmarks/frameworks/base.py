@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,25 @@ class Framework:
         """The framework's own calls of (x, weight), and the weight as each likes it best."""
         return {}
 
-    def beside(self, spec: ConvSpec, problem: Problem) -> dict[str, Function]:
-        """Other libraries' calls, which are shown but are no baseline."""
-        return {}
+    def weights(self, spec: ConvSpec, weight: Any) -> dict[str, Any]:
+        """The weight in each order in memory that its user may choose, by name; as it is: ``""``.
+
+        Our call may choose among them as the framework's own may.
+        """
+        return {"": weight}
+
+    def beside(
+        self, spec: ConvSpec, problem: Problem, weight: Any
+    ) -> dict[str, tuple[Function, Any]]:
+        """Keras's call and its kernel: shown beside the others, but no baseline.
+
+        Keras has one backend a process: it has to be this framework.
+        """
+        if os.environ.get("KERAS_BACKEND") != self.name or find_spec("keras") is None:
+            return {}
+        from .keras_calls import calls
+
+        return calls(self, spec, problem, weight)
 
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
         """How a user may run a function of (x, weight): as it is, compiled, ...
@@ -76,3 +93,11 @@ def amounts(spec: ConvSpec, problem: Problem) -> list[tuple[int, int]]:
     """(lo, hi) for each axis of the data."""
     pairs = dict(zip(problem.spatial, problem.padding, strict=True))
     return [pairs.get(letter, (0, 0)) for letter in spec.layout]
+
+
+def says_same(spec: ConvSpec, problem: Problem) -> bool:
+    """Whether the word ``"same"`` says all of a problem's padding."""
+    if spec.padding_mode != "zeros":
+        return False
+    found = problem_of(spec.replace(padding="same", output_padding=0), problem.input_shape)
+    return (found.padding, found.output_shape) == (problem.padding, problem.output_shape)

@@ -13,7 +13,7 @@ from convspec import ConvSpec
 from convspec.layouts import permutation
 from convspec.problem import Problem
 
-from .base import Framework, Function, amounts, problem_of
+from .base import Framework, Function, amounts, says_same
 
 FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 MODES = {"zeros": "CONSTANT", "reflect": "REFLECT"}
@@ -31,7 +31,7 @@ class TensorFlow(Framework):
     def raw(self, spec: ConvSpec, problem: Problem, weight: Any) -> dict[str, tuple[Function, Any]]:
         if spec.rank not in FORMATS:
             return {}
-        if spec.transposed and not _same(spec, problem) and any(map(any, problem.padding)):
+        if spec.transposed and not says_same(spec, problem) and any(map(any, problem.padding)):
             return {}  # tf.nn crops by its own words alone
         found = {}
         for layout in FORMATS[spec.rank]:
@@ -72,7 +72,7 @@ def _differentiated(function: Function) -> Function:
 def _call(spec: ConvSpec, problem: Problem, layout: str, *, depthwise: bool = False) -> Function:
     to, back = permutation(spec.layout, layout), permutation(layout, spec.layout)
     pairs = dict(zip(problem.spatial, problem.padding, strict=True))
-    padding = "SAME" if _same(spec, problem) else "VALID"
+    padding = "SAME" if says_same(spec, problem) else "VALID"
     padded = amounts(spec, problem) if padding == "VALID" and any(map(any, pairs.values())) else []
     shape = tuple(problem.output_shape[i] for i in to)
     spread = [1, *spec.stride, 1] if layout.endswith("C") else [1, 1, *spec.stride]
@@ -92,11 +92,3 @@ def _call(spec: ConvSpec, problem: Problem, layout: str, *, depthwise: bool = Fa
         return tf.transpose(y, back) if back != tuple(range(len(back))) else y
 
     return run
-
-
-def _same(spec: ConvSpec, problem: Problem) -> bool:
-    """Whether SAME says it all."""
-    if spec.padding_mode != "zeros":
-        return False
-    found = problem_of(spec.replace(padding="same", output_padding=0), problem.input_shape)
-    return (found.padding, found.output_shape) == (problem.padding, problem.output_shape)

@@ -26,10 +26,14 @@ class Torch(Framework):
 
     def raw(self, spec: ConvSpec, problem: Problem, weight: Any) -> dict[str, tuple[Function, Any]]:
         call = _call(spec, problem)
-        found = {"F.conv": (call, weight)}
+        weights = self.weights(spec, weight)
+        return {f"F.conv{', ' * bool(name)}{name}": (call, w) for name, w in weights.items()}
+
+    def weights(self, spec: ConvSpec, weight: Any) -> dict[str, Any]:
+        found = {"": weight}
         if spec.rank in FORMATS:
-            likes = weight.contiguous(memory_format=FORMATS[spec.rank])
-            found["F.conv, weight channels_last"] = (call, likes)
+            last = weight.contiguous(memory_format=FORMATS[spec.rank])
+            found["weight channels_last"] = last
         return found
 
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:

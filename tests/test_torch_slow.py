@@ -1,0 +1,122 @@
+"""torch on the CPU: small volumes as batches, the same numbers and gradients, exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import convspec
+from convspec import ConvSpec
+from convspec.algorithms import KEPT_BYTES
+from convspec_torch import TorchBackend, backend
+from generators import integers
+
+
+class Plain(TorchBackend):
+    """aten's own choice for everything."""
+
+    def lacks(self, call: Any) -> str:
+        missing = super().lacks(call)
+        return "" if missing == "samples" else missing
+
+
+#: name -> spec, spatial size, what explain says of it
+CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str]] = {
+    "first": (ConvSpec(3, 32, (3, 3, 3), padding=1), (8, 20, 30), "2 pieces of axis D as a batch"),
+    "last": (
+        ConvSpec(3, 32, (3, 3, 3), padding=1, layout="NDHWC", weight_layout="DHWIO"),
+        (9, 20, 30),
+        "samples: 2 pieces of axis D as a batch, 1 kernel call",
+    ),
+    "strided": (
+        ConvSpec(8, 64, (2, 3, 2), (2, 1, 2), ((2, 1), 1, 0), (3, 1, 2)),
+        (11, 21, 32),
+        "samples: 2 pieces",
+    ),
+    "cropped": (ConvSpec(4, 64, (3, 3, 3), padding=((-2, 1), 0, 1)), (10, 16, 32), "samples: "),
+    "in another order": (
+        ConvSpec(3, 64, (3, 3, 3), layout="WHDC", output_layout="CHDW"),
+        (30, 20, 8),
+        "samples: 2 pieces of axis W as a batch, 1 kernel call",
+    ),
+    "large": (
+        ConvSpec(1, 64, (1, 3, 3), padding=(0, 1, 1)),
+        (7, 112, 120),
+        "samples: 4 pieces of axis D as a batch, 2 kernel calls",
+    ),
+}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_numbers_and_gradients(name: str, bias: bool) -> None:
+    spec, size, told = CASES[name]
+    shape = _shape(spec, size)
+    text = spec.explain(shape, "torch")
+    assert told in text
+    assert "samples" not in spec.explain(shape, Plain())
+    rng = np.random.default_rng(5)
+    x, w, b = (integers(rng, s, "float32") for s in (shape, spec.weight_shape, spec.bias_shape))
+    c = torch.from_numpy(integers(rng, spec.output_shape(shape), "float32"))
+    found = []
+    for engine in (backend, Plain()):
+        arrays = [torch.from_numpy(a).requires_grad_() for a in ((x, w, b) if bias else (x, w))]
+        y = spec(*arrays, backend=engine)
+        gradients = torch.autograd.grad(y, arrays, c, create_graph=True)
+        # And the gradient of the gradients, which are linear in every array.
+        again = torch.autograd.grad(gradients[0].square().sum(), arrays[1])
+        found.append([y, *gradients, *again])
+    expected = convspec.reference(spec, x, w, b if bias else None)
+    assert np.array_equal(found[0][0].detach(), expected)
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def _shape(spec: ConvSpec, size: tuple[int, ...]) -> tuple[int, ...]:
+    sizes = {"N": 1, "C": spec.in_channels, **dict(zip(spec.spatial, size, strict=True))}
+    return tuple(sizes[letter] for letter in spec.layout)
+
+
+def test_pieces_that_are_adjacent_are_a_view() -> None:
+    """With channels last the kernel's own result comes back, not a copy of it."""
+    spec, size, _ = CASES["last"]
+    spec = spec.replace(
+        padding=(0, 1, 1)
+    )  # 7 positions, of which the second piece has one to spare
+    even = _shape(spec, (10, *size[1:]))
+    with torch.inference_mode():
+        y = spec(torch.zeros(even), torch.zeros(spec.weight_shape))
+    assert y.is_contiguous()
+    assert y.untyped_storage().nbytes() == y.numel() * y.element_size()
+
+
+def test_through_transforms_and_compilers() -> None:
+    spec, size, _ = CASES["first"]
+    shape = _shape(spec, size)
+    rng = np.random.default_rng(6)
+    x = torch.from_numpy(integers(rng, (2, *shape), "float32"))
+    w = torch.from_numpy(integers(rng, spec.weight_shape, "float32"))
+    expected = torch.stack([spec(a, w, backend=Plain()) for a in x])
+    assert torch.equal(torch.vmap(lambda a: spec(a, w))(x), expected)
+    _, tangent = torch.func.jvp(lambda w: spec(x[0], w), (w,), (w,))
+    assert torch.equal(tangent, expected[0])
+    compiled = torch.compile(lambda a, w: spec(a, w), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x[0], w), expected[0])
+
+
+def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, size, _ = CASES["first"]
+    shape = _shape(spec, size)
+    native = convspec.Support(True, "native")
+    assert spec.supports(TorchBackend(), shape, "float64") == native
+    assert spec.supports(TorchBackend(), (2, *shape[1:])) == native  # a batch already
+    assert spec.supports(TorchBackend(), (1, 3, 4, 5, 6)) == native  # not worth it
+    assert spec.supports(TorchBackend(), (1, 3, 80, 90, 8)) == native  # oneDNN's anyway
+    large = spec.replace(in_channels=512)
+    assert large.supports(TorchBackend(), (1, 512, 4, 9, 9)) == native
+    assert KEPT_BYTES < 4 * 64 * 7 * 112 * 120  # what the case "large" is for
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert spec.supports(TorchBackend(), shape) == native  # perhaps a part of a whole
