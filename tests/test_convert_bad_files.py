@@ -446,17 +446,21 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     x = np.arange(2**21, dtype="float64").reshape(2, 1024, 1024)
     np.save(source, x)
     old = x[:1] + 0.5
+    np.savez(model := tmp_path / "m.npz", **{"fc.weight": x[0]})
     code = (
         "import sys\n"
-        "from convspec.convert import array\n"
+        "from convspec.convert import array, checkpoint\n"
         "print('ready', flush=True)\n"
         "while True:\n"
         "    array(sys.argv[1], sys.argv[2], 'NCW', 'WCN', force=True, tile=2**18)\n"
+        "    checkpoint(sys.argv[3], sys.argv[4], 'torch', 'flax', force=True)\n"
     )
-    for delay in (0.0, 0.02, 0.05):
+    weights = tmp_path / "m.safetensors"
+    for delay in (0.0, 0.02, 0.05, 0.1):
         np.save(out, old)
         child = subprocess.Popen(
-            [sys.executable, "-c", code, str(source), str(out)], stdout=subprocess.PIPE
+            [sys.executable, "-c", code, *map(str, (source, out, model, weights))],
+            stdout=subprocess.PIPE,
         )
         assert child.stdout is not None
         child.stdout.readline()
@@ -467,8 +471,12 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         found = np.load(out)
         expected = old if found.shape == old.shape else x.transpose(2, 1, 0)
         np.testing.assert_array_equal(found, expected)
+        if weights.exists():  # whole, or not there yet
+            with open_file(weights) as reader:
+                np.testing.assert_array_equal(reader.read("fc/kernel"), x[0].T)
     array(source, out, "NCW", "WCN", force=True)
-    assert sorted(os.listdir(tmp_path)) == ["x.npy", "y.npy"]
+    checkpoint(model, weights, "torch", "flax", force=True)
+    assert sorted(os.listdir(tmp_path)) == ["m.npz", "m.safetensors", "x.npy", "y.npy"]
 
 
 def test_folders_are_replaced_in_one_step(tmp_path: Path) -> None:

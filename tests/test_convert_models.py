@@ -188,6 +188,51 @@ def test_keras_models_that_are_classes(tmp_path: Path) -> None:
         assert sorted(found) == ["dense.bias", "dense.weight"]
 
 
+def test_keras_attributes_that_are_called_like_other_classes(tmp_path: Path) -> None:
+    """A transposed convolution in an attribute called conv2d: its square kernel is no conv."""
+    import keras
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv2d = keras.layers.Conv2DTranspose(2, 3)
+
+        def call(self, x: Any) -> Any:
+            return self.conv2d(x)
+
+    keras.utils.clear_session()
+    model = Model()
+    model(np.zeros((1, 4, 4, 2), "float32"))
+    model.save_weights(path := tmp_path / "m.weights.h5")
+    with pytest.raises(ConvertError, match="variable 0 of a Keras conv2d or conv2d_transpose"):
+        checkpoint(path, tmp_path / "m.safetensors", target="torch")
+    rules = {"conv2d/*": "conv_transpose"}
+    report = checkpoint(path, tmp_path / "m.safetensors", target="torch", rules=rules, verify=True)
+    assert [str(action) for action in report.plan.actions] == ["HWOI -> IOHW", "copy"]
+
+
+def test_keras_layers_that_are_two_convolutions(tmp_path: Path) -> None:
+    """The lines that are printed make two kernels of the numbered variables."""
+    import tomllib
+
+    import keras
+
+    keras.utils.clear_session()
+    layer = keras.layers.SeparableConv2D(5, 3, depth_multiplier=2, name="s")
+    model = keras.Sequential([keras.Input((6, 6, 3)), layer])
+    model.save_weights(path := tmp_path / "m.weights.h5")
+    with pytest.raises(ConvertError, match='vars/0" = "depthwise"') as caught:
+        checkpoint(path, tmp_path / "m.safetensors", target="torch")
+    rules = tomllib.loads(str(caught.value).partition("(--model):\n")[2])
+    checkpoint(path, tmp_path / "m.safetensors", target="torch", rules=rules, verify=True)
+    first, second, _ = (np.asarray(keras.ops.convert_to_numpy(v)) for v in layer.variables)
+    with open_file(tmp_path / "m.safetensors") as reader:
+        name = "s"
+        grouped = first.transpose(2, 3, 0, 1).reshape(6, 1, 3, 3)
+        np.testing.assert_array_equal(reader.read(f"{name}.0.weight"), grouped)
+        np.testing.assert_array_equal(reader.read(f"{name}.1.weight"), second.transpose(3, 2, 0, 1))
+
+
 def test_flax_models(tmp_path: Path) -> None:
     from flax import nnx, serialization
 

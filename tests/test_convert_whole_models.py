@@ -229,6 +229,41 @@ def test_torch_and_flax(tmp_path: Path) -> None:
         checkpoint(tmp_path / "m.pt", tmp_path / "m.msgpack", rules=wrong, **forth)
 
 
+def test_kernels_that_flax_keeps_as_the_forward_ones(tmp_path: Path) -> None:
+    """Read as they are, by what the live module says; not written so."""
+    import torch
+    from flax import nnx, serialization
+    from torch import nn
+
+    def up(**options: Any) -> Any:
+        made = nnx.ConvTranspose(4, 4, (3, 3), padding="VALID", rngs=nnx.Rngs(0), **options)
+        return nnx.Dict(up=made)
+
+    class Twin(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose2d(4, 4, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.up(x)
+
+    model, twin = up(transpose_kernel=True), Twin()
+    path = tmp_path / "m.msgpack"
+    path.write_bytes(serialization.to_bytes(nnx.to_pure_dict(nnx.state(model, nnx.Param))))
+    checkpoint(path, tmp_path / "m.pt", model=model)
+    twin.load_state_dict(torch.load(tmp_path / "m.pt", weights_only=True))
+    x = np.random.default_rng(0).random((2, 5, 6, 4), dtype="float32")
+    with torch.no_grad():
+        y = twin(torch.tensor(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    # 36 products of numbers below 1 a sum, on either side.
+    np.testing.assert_allclose(np.asarray(model["up"](x)), y, rtol=0, atol=2 * 36 * 2.0**-23)
+    checkpoint(tmp_path / "m.pt", tmp_path / "b.msgpack", model=twin, like=up())
+    with pytest.raises(
+        ConvertError, match="like: its layer 'up' keeps its kernel as HWOI, as Flax"
+    ):
+        checkpoint(tmp_path / "m.pt", tmp_path / "c.msgpack", model=twin, like=model)
+
+
 def test_at_the_command_line(saved: tuple[Any, Path], capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 

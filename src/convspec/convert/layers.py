@@ -126,7 +126,7 @@ class Layers:
         self.modules = names.modules([self._parsed(name, told) for name in order])
         self._in_the_models_order()
         for module in self.modules:
-            if module.layer:
+            if module.layer and not module.layer.startswith("separable_conv"):  # that is two layers
                 kind = known.find(module)
                 names.number(module, kind[0].name if kind else "", kind[0].parts if kind else ())
         self._promote()
@@ -167,10 +167,12 @@ class Layers:
                 kind = self.known.rules.find(name.full)
                 told = [table[name.full][0] for table in tables if name.full in table]
                 for found in [kind] if kind is not None else told[:1]:
-                    if found.name not in ("copy", "skip") and not name.layer:
+                    numbered = name.layer and found.name not in (*KERNELS, "dense", "embedding")
+                    if found.name not in ("copy", "skip") and not numbered:
                         module.others.remove(name)
                         path = (*module.path, name.leaf)
-                        self.modules.append(Module(path, {"weight": name}))
+                        own = replace(name, path=path)  # two of one layer have two names
+                        self.modules.append(Module(path, {"weight": own}))
 
     # ---- what each is ----
 

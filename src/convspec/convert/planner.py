@@ -25,6 +25,8 @@ from .steps import Permute, Reorder, Reshape, Rows, Step, Transpose
 
 #: Formats that number variables by class of layer instead of naming them.
 KERAS_FILES = ("keras-weights", "keras")
+#: The variables of a Keras layer that is two convolutions.
+SEPARABLE = {"0": "depthwise", "1": "conv"}
 #: Names of tensors that a kernel is computed of.
 FOLDED = r"(^|\.)(weight_g|weight_v|weight_orig)$|parametrizations\."
 #: Names that say which normalisation a layer is.
@@ -176,15 +178,13 @@ class _Planner:
             return told[0]
         shape = self.entries[name.full].shape
         if name.layer:
-            self.result.unclear.append(
-                Unclear(
-                    name.full,
-                    shape,
-                    f"variable {name.leaf} of a Keras {name.layer}",
-                    f'"{name.full}" = "copy"  # or {{ kind = "batch_norm", parts = ["bias", "mean",'
-                    f' "var"] }}',
-                )
-            )
+            line = f'"{name.full}" = "copy"'
+            if name.layer.startswith("separable_conv"):
+                line = f'"{name.full}" = "{SEPARABLE.get(name.leaf, "copy")}"'
+            elif name.layer == "batch_normalization":
+                line += '  # or { kind = "batch_norm", parts = ["bias", "mean", "var"] }'
+            why = f"variable {name.leaf} of a Keras {name.layer}"
+            self.result.unclear.append(Unclear(name.full, shape, why, line))
             return None
         if len(shape) < 2 or self.layers.same:
             return Kind("copy", HERE)

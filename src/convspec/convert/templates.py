@@ -83,6 +83,12 @@ def check_orders(plan: Plan, model: Any) -> None:
         if action.part != "weight" or action.layer not in told:
             continue
         here, there = after(action.kind, plan.target, moved), told[action.layer][0]
+        spec, order = action.spec, there.order
+        if spec is not None and order is not None and order.name != spec.weight_layout:
+            raise ConvertError(
+                f"like: its layer {action.layer!r} keeps its kernel as {order.name}, as Flax does "
+                f"with transpose_kernel=True, but it would be written as {spec.weight_layout}."
+            )
         for option in ("flatten", "unflatten"):
             ours, theirs = getattr(here, option), getattr(there, option)
             if _contradict(ours, theirs):

@@ -38,12 +38,25 @@ LARGEST_ATTRIBUTE = 2**16
 #: HDF5 keeps attributes below 64 kB; a longer stamp goes into several.
 STAMP_PART = 60_000
 DEEPEST = 64
+#: Classes that are two convolutions, whose variables are numbered like those of one layer.
+SEPARABLE = ("separable_conv1d", "separable_conv2d")
 
 
 def layer_class(group: str) -> str:
     """The class behind a group that Keras wrote: ``conv2d_3`` -> ``conv2d``."""
     stem, _, number = group.rpartition("_")
     return stem if number.isdecimal() and stem else group
+
+
+def _class_of(group: str, name: str) -> str:
+    """The class of a layer, by its group and its own name.
+
+    Groups are called after classes, or, in models that are classes, after attributes; layers after
+    classes, or as the user likes. Where both sound like a class, neither is believed.
+    """
+    by_group, by_name = layer_class(group), layer_class(name)
+    known = [c for c in (by_group, by_name) if c in KERAS_CLASSES or c in SEPARABLE]
+    return " or ".join(dict.fromkeys(known)) or by_group
 
 
 class Hdf5Reader(Reader):
@@ -141,11 +154,7 @@ class Hdf5Reader(Reader):
         self.entries[name] = entry
         parts = name.split("/")
         if len(parts) > 2 and parts[-2] == "vars" and layer:
-            # Groups are called after classes, or, in models that are classes, after attributes.
-            class_ = layer_class(parts[-3])
-            if class_ not in KERAS_CLASSES:
-                class_ = layer_class(layer.rpartition("/")[2])
-            self.layers[name] = layer, class_
+            self.layers[name] = layer, _class_of(parts[-3], layer.rpartition("/")[2])
 
     def _tell_apart(self) -> None:
         """Call layers that have the same name after their groups."""
