@@ -277,17 +277,17 @@ def test_a_line_that_was_cut_short_counts_for_nothing(tmp_path: Path) -> None:
     journal = Journal(path)
     journal.begin({"plan": {}})
     for number in (3, 12, 5):
-        journal.add(number)
+        journal.add(number, 100 * number)
     journal.close()
     text = path.read_bytes()
     for end in range(len(text)):
         path.write_bytes(text[:end])
         journal = Journal(path)
         lines = text[:end].count(b"\n")
-        assert journal.done == set([3, 12, 5][: max(lines - 1, 0)])
+        assert journal.done == {n: 100 * n for n in [3, 12, 5][: max(lines - 1, 0)]}
         assert (journal.header is None) == (lines == 0)
         if journal.header is not None:
-            journal.add(7)
+            journal.add(7, 0)
         journal.close()
         if lines:
             journal = Journal(path)

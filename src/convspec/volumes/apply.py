@@ -48,7 +48,7 @@ class Applied:
         tiles: how many there are.
         resumed: how many of them an earlier run had finished.
         tile: size of a tile, axes as in ``shape``.
-        read: bytes that were read of the volume's array in this run.
+        read: bytes that were read of the volume's array, those of earlier runs counted.
         memory: the most bytes that a worker had in memory.
         engine: name and version.
     """
@@ -262,11 +262,10 @@ class _Run:
                     f"or fewer jobs, or begin anew with restart=True (--restart)."
                 )
             cut = _cut(self.steps[-1], plan)
-            resumed, read = self._check_done(journal, cut), 0
+            resumed = self._check_done(journal, cut)
             try:
                 for done in crew.run(self._orders(journal, cut, plan)):
-                    journal.add(done.number)
-                    read += done.read
+                    journal.add(done.number, done.read)
                     if progress is not None:
                         name = self.target.path.name.removesuffix(".part")
                         progress(len(journal.done) - resumed, len(cut) - resumed, name)
@@ -282,7 +281,7 @@ class _Run:
                 len(cut),
                 resumed,
                 self._in_file(plan),
-                read,
+                sum(journal.done.values()),
                 crew.memory,
                 crew.version,
             )
@@ -382,7 +381,8 @@ class _Run:
                 for n in journal.done
                 if n >= len(cut) or writer.lacks(NAME, self.target.index(cut[n].output))
             }
-            journal.done -= gone
+            for number in gone:
+                del journal.done[number]
         return len(journal.done)
 
 

@@ -1,7 +1,8 @@
 """What is done of a result that is not whole yet: a file beside it, made to survive a kill.
 
 The first line says what is being made and how it is cut. Each line after it is the number of a tile
-whose data are on the disk, with a checksum, so that a line that was cut short counts for nothing.
+whose data are on the disk, and how many bytes were read for it; with a checksum, so that a line
+that was cut short counts for nothing.
 Whoever holds the file's lock, the run and its workers, writes; nobody else does.
 """
 
@@ -36,7 +37,7 @@ class Journal:
     Attributes:
         path: of the file.
         header: what the first line says; None where there is no journal yet.
-        done: numbers of the tiles that are finished.
+        done: the tiles that are finished: bytes read for each, by its number.
         descriptor: of the locked file. The lock lasts while any process has it open.
     """
 
@@ -48,7 +49,7 @@ class Journal:
         """
         self.path = path
         self.header: dict[str, Any] | None = None
-        self.done: set[int] = set()
+        self.done: dict[int, int] = {}
         self.descriptor = self._locked()
         self._read()
 
@@ -85,7 +86,8 @@ class Journal:
             header = json.loads(whole[0] or b"") if whole else None
             if isinstance(header, dict) and header["format_version"] == FORMAT_VERSION:
                 self.header = header
-                self.done = {int(text) for text in whole[1:] if text is not None}
+                pairs = (text.split() for text in whole[1:] if text is not None)
+                self.done = {int(number): int(read) for number, read in pairs}
         except (ValueError, KeyError):  # it was killed before it began
             self.header = None
 
@@ -93,7 +95,7 @@ class Journal:
         """Forget what was done."""
         os.ftruncate(self.descriptor, 0)
         os.fsync(self.descriptor)
-        self.header, self.done = None, set()
+        self.header, self.done = None, {}
 
     def begin(self, header: Mapping[str, Any]) -> None:
         """From here on this is being made."""
@@ -101,10 +103,10 @@ class Journal:
         self._append(json.dumps(self.header).encode())
         flush(self.path.parent)
 
-    def add(self, number: int) -> None:
-        """A tile's data are on the disk."""
-        self._append(str(number).encode())
-        self.done.add(number)
+    def add(self, number: int, read: int) -> None:
+        """A tile's data are on the disk, and so many bytes were read for it."""
+        self._append(b"%d %d" % (number, read))
+        self.done[number] = read
 
     def _append(self, text: bytes) -> None:
         os.lseek(self.descriptor, 0, os.SEEK_END)

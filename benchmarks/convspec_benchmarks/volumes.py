@@ -1,0 +1,219 @@
+"""A volume on disk, larger than the memory it may take, through ``convspec apply``.
+
+    python -m convspec_benchmarks.volumes --folder /scratch --json result.json
+
+Makes the volume, runs one convolution over it under a limit of memory, and compares with the same
+convolution on a part of it in memory. It may be given little time (``--seconds``): the run is then
+killed and goes on when the same command is given again; the JSON file gathers what all of them took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convspec import ConvSpec
+from convspec.volumes.sizing import bytes_of
+
+from .running import about_the_machine
+
+SPEC = ConvSpec(1, 1, 3, padding="same", bias=False, layout="NCDHW")
+#: Planes of the part that is computed in memory.
+PART = 96
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="convspec_benchmarks.volumes", description=__doc__)
+    parser.add_argument("--folder", required=True, help="where volume and result are kept")
+    parser.add_argument("--shape", default="2000,1000,1000", help="of the volume (8 GB)")
+    parser.add_argument("--memory", default="1.5GB", help="of all processes together (1.5GB)")
+    parser.add_argument("--engine", default="torch", help="backend that computes (torch)")
+    parser.add_argument("--seconds", type=float, default=1e9, help="kill the run after them")
+    parser.add_argument("--cgroup", help="folder of a control group that the run is put into")
+    parser.add_argument("--json", required=True, metavar="FILE", help="what was measured")
+    parsed = parser.parse_args()
+    shape = tuple(int(n) for n in parsed.shape.split(","))
+    folder = Path(parsed.folder)
+    volume = made(folder, shape)
+    path = Path(parsed.json)
+    report = json.loads(path.read_text()) if path.exists() else _begun(parsed, shape)
+    report["goes"].append(
+        {
+            "load": os.getloadavg()[0],
+            "in_memory_positions_per_second": in_memory(volume, parsed.engine),
+            **go(folder, volume, parsed),
+        }
+    )
+    _conclude(report, shape)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(
+        json.dumps({key: report[key] for key in report if key not in ("spec", "about")}, indent=1)
+    )
+    return 0
+
+
+def made(folder: Path, shape: tuple[int, ...]) -> Path:
+    """A volume of small integers as float32."""
+    path = folder / "volume.npy"
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        plane = rng.integers(-3, 4, shape[1:]).astype("float32")
+        array = np.lib.format.open_memmap(folder / "part.npy", "w+", "float32", shape)
+        for i in range(shape[0]):
+            array[i] = np.roll(plane, 7 * i)
+        del array
+        (folder / "part.npy").rename(path)
+    return path
+
+
+def in_memory(volume: Path, engine: str) -> float:
+    """Positions per second of the convolution of some planes that lie in memory, and stay there."""
+    x = np.array(np.load(volume, mmap_mode="r")[None, None, :PART])
+    weight = np.ones(SPEC.weight_shape, "float32")
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        y = SPEC(x, weight, backend=engine)
+        seconds.append(time.perf_counter() - start)
+        del y
+    return x.size / min(seconds)
+
+
+def go(folder: Path, volume: Path, parsed: argparse.Namespace) -> dict[str, Any]:
+    """One run of the command, killed when its time is over."""
+    (folder / "spec.json").write_text(json.dumps(SPEC.to_dict()))
+    np.savez(folder / "w.npz", weight=np.ones(SPEC.weight_shape, "float32"))
+    words = ["--spec", "spec.json", "--weights", "w.npz", "--from", "DHW"]
+    words += ["--memory", parsed.memory, "--engine", parsed.engine, volume.name, "out.npy"]
+    journal = folder / "out.npy.part.journal"
+    start = time.perf_counter()
+    before = _lines(journal)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "convspec", "apply", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_into(parsed.cgroup),
+    )
+    peak, last = 0, {}
+    while run.poll() is None and time.perf_counter() - start < parsed.seconds:
+        peak = max(peak, sum(_peaks(run.pid)))
+        if journal.exists():
+            last = _journal(journal)
+        time.sleep(0.25)
+    killed = run.poll() is None
+    if killed:
+        run.send_signal(signal.SIGKILL)
+    said = run.communicate()[0]
+    if not killed and run.returncode:
+        raise SystemExit(said)
+    return {
+        "seconds": time.perf_counter() - start,
+        "tiles_before": before,
+        "tiles_after": _lines(journal) if killed else None,
+        "killed": killed,
+        "peak_bytes": peak,
+        "said": said,
+        **last,
+    }
+
+
+def _into(cgroup: str | None) -> Callable[[], None] | None:
+    if cgroup is None:
+        return None
+
+    def enter() -> None:
+        (Path(cgroup) / "cgroup.procs").write_text(str(os.getpid()))
+
+    return enter
+
+
+def _lines(journal: Path) -> int:
+    """How many tiles a journal says are done."""
+    return max(journal.read_bytes().count(b"\n") - 1, 0) if journal.exists() else 0
+
+
+def _journal(journal: Path) -> dict[str, Any]:
+    """What a journal says of the plan, and the bytes read."""
+    try:
+        lines = journal.read_text().splitlines()
+        plan = json.loads(lines[0].rpartition(" ")[0])["plan"]
+    except (OSError, IndexError, ValueError):
+        return {}
+    read = sum(int(line.split()[1]) for line in lines[1:] if len(line.split()) == 3)
+    return {"plan": plan, "read_bytes": read}
+
+
+def _peaks(pid: int) -> list[int]:
+    """The most bytes that a process and its children have had in memory, files' pages included."""
+    found = []
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        pids = [pid, *map(int, children.read_text().split())]
+    except OSError:
+        return []
+    for each in pids:
+        try:
+            status = Path(f"/proc/{each}/status").read_text()
+        except OSError:
+            continue
+        found += [int(s.split()[1]) * 1024 for s in status.splitlines() if s.startswith("VmHWM")]
+    return found
+
+
+def _begun(parsed: argparse.Namespace, shape: tuple[int, ...]) -> dict[str, Any]:
+    report: dict[str, Any] = {"about": about_the_machine(), "spec": SPEC.to_dict(), "goes": []}
+    report |= {"engine": parsed.engine, "shape": list(shape), "bytes": 4 * prod(shape)}
+    report["memory_limit"] = bytes_of(parsed.memory)
+    report["cgroup_limit"] = _limit(parsed.cgroup)
+    return report
+
+
+def _limit(cgroup: str | None) -> int | None:
+    if cgroup is None:
+        return None
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        if (Path(cgroup) / name).exists():
+            return int((Path(cgroup) / name).read_text())
+    return None
+
+
+def _conclude(report: dict[str, Any], shape: tuple[int, ...]) -> None:
+    """The sums over all goes."""
+    goes = report["goes"]
+    last = goes[-1]
+    report["finished"] = not last["killed"]
+    report["peak_bytes"] = max(go["peak_bytes"] for go in goes)
+    tile = next((go["plan"]["tile"] for go in goes if "plan" in go), None)
+    if tile is None:
+        return
+    counts = [-(-n // t) for n, t in zip(shape, tile[2:], strict=True)]
+    done = prod(counts) if report["finished"] else last["tiles_after"]
+    seconds = sum(go["seconds"] for go in goes)
+    report["seconds"] = seconds
+    report["tile"], report["tiles"], report["tiles_done"] = tile[2:], prod(counts), done
+    report["positions_per_second"] = prod(shape) * done / prod(counts) / seconds
+    rates = sorted(go["in_memory_positions_per_second"] for go in goes)
+    report["in_memory_positions_per_second"] = rates[len(rates) // 2]
+    report["of_in_memory"] = report["positions_per_second"] / rates[len(rates) // 2]
+    # Each cut is read twice as far as the halo reaches to both sides.
+    sides = zip(shape, counts, SPEC.halo, strict=True)
+    report["predicted_read_bytes"] = 4 * prod(n + (c - 1) * (lo + hi) for n, c, (lo, hi) in sides)
+    if report["finished"]:
+        report["read_bytes"] = last.get("read_bytes")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
