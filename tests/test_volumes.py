@@ -423,11 +423,9 @@ def test_a_killed_worker_is_told_with_its_tile(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", x)
 
     def kill(done: int, total: int, what: str) -> None:
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True
-        )
+        me = os.getpid()
         if done == 3:
-            for pid in children.stdout.split():
+            for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split():
                 arguments = Path(f"/proc/{pid}/cmdline")
                 if arguments.exists() and b"convspec.volumes.worker" in arguments.read_bytes():
                     os.kill(int(pid), signal.SIGKILL)
@@ -571,6 +569,7 @@ def test_voxels_keep_their_place(tmp_path: Path) -> None:
         ({"volume": "flat.npy"}, LayoutError, "shape .24, 22., the first spec the layout"),
         ({"volume": "w.npz"}, ConvertError, "cannot be read in parts"),
         ({"volume": "none.npy"}, ConvertError, "there is no such file"),
+        ({"out": "x.npy", "force": True}, ConvertError, "is read as well"),
     ],
     ids=str,
 )
@@ -598,3 +597,36 @@ def test_an_engine_that_cannot(tmp_path: Path) -> None:
         apply(spec, weights, tmp_path / "x.npy", tmp_path / "y.npy", engine="onnxruntime")
     apply(spec, weights, tmp_path / "x.npy", tmp_path / "y.npy")
     assert content(tmp_path / "y.npy").sum() == 32
+
+
+@pytest.mark.parametrize("kind", ["mask", "scaled", "hdf5"])
+def test_other_volumes(kind: str, tmp_path: Path) -> None:
+    """A mask is 0 and 1; a NIfTI's scale and offset are applied; HDF5 is read by name."""
+    spec = SPEC.replace(bias=False, out_channels=1, padding_mode="circular", padding=1)
+    rng = np.random.default_rng(0)
+    x = rng.integers(-3, 4, (12, 9, 8))
+    options: dict[str, Any] = {"tile": 8}
+    path = tmp_path / "x.npy"
+    if kind == "mask":
+        np.save(path, x > 0)
+        x = x > 0
+    elif kind == "scaled":
+        import nibabel
+
+        image = nibabel.Nifti1Image(x.astype("int16"), np.eye(4))
+        image.header.set_slope_inter(2, 1)
+        path = tmp_path / "x.nii"
+        nibabel.save(image, path)
+        x = 2 * x + 1
+        options["dtype"] = "float32"
+    else:
+        import h5py
+
+        path = tmp_path / "x.h5"
+        with h5py.File(path, "w") as file:
+            file["a/b"], file["c"] = x.astype("int8"), np.ones(3)
+        options["name"] = "a/b"
+    weight = rng.integers(-2, 3, spec.weight_shape).astype("float32")
+    apply(spec, {"any": weight}, path, tmp_path / "y.npy", **options)
+    expected = spec(x.astype("float32")[None, None], weight)[0, 0]
+    np.testing.assert_array_equal(content(tmp_path / "y.npy"), expected)

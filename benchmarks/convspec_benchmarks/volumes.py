@@ -28,9 +28,10 @@ from convspec.volumes.sizing import bytes_of
 
 from .running import about_the_machine
 
-SPEC = ConvSpec(1, 1, 3, padding="same", bias=False, layout="NCDHW")
+#: Half the resolution, as for a pyramid; the amounts of padding depend on no size.
+SPEC = ConvSpec(1, 1, 3, stride=2, padding=1, bias=False, layout="NCDHW")
 #: Planes of the part that is computed in memory.
-PART = 96
+PART = 64
 #: The run, in a process of its own, for it has to be killed.
 RUN = """
 import sys
@@ -203,7 +204,8 @@ def _conclude(report: dict[str, Any], shape: tuple[int, ...]) -> None:
     tile = next((go["plan"]["tile"] for go in goes if "plan" in go), None)
     if tile is None:
         return
-    counts = [-(-n // t) for n, t in zip(shape, tile[2:], strict=True)]
+    out = SPEC.output_shape((1, 1, *shape))[2:]
+    counts = [-(-n // t) for n, t in zip(out, tile[2:], strict=True)]
     done = prod(counts) if report["finished"] else last["tiles_after"]
     seconds = sum(go["seconds"] for go in goes)
     report["seconds"] = seconds

@@ -29,5 +29,5 @@ def package(name: str) -> Any:
         ) from error
 
 
-#: Packages that the extra leaves out, being frameworks with extras of their own.
-FRAMEWORKS = ("torch", "tensorflow", "jax", "orbax", "keras")
+#: Packages that the extra leaves out: frameworks, which have extras, and what one formula needs.
+FRAMEWORKS = ("torch", "tensorflow", "jax", "orbax", "keras", "scipy")

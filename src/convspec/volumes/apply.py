@@ -93,7 +93,8 @@ def apply(
     Args:
         chain: a spec, a list of :class:`Layer`, or the path of a JSON file that describes them.
         weights: a file with the arrays that the layers name, or arrays by name.
-        volume: ``.npy``, ``.zarr``, ``.nii``, ``.h5`` or ``.safetensors``.
+        volume: ``.npy``, ``.zarr``, ``.nii``, ``.h5`` or ``.safetensors``; ``.nii.gz``, too, but
+            it is unpacked anew for each tile.
         out: ``.npy``, ``.zarr``, ``.nii`` or ``.nii.gz``.
         engine: the backend that computes, or its name.
         memory: most bytes of all processes together, as ``"1GB"``. It decides the tiles.
@@ -122,8 +123,12 @@ def apply(
     layers = read_chain(chain) if isinstance(chain, (str, Path)) else as_chain(chain)
     arrays, computed = read_arrays(layers, weights, dtype)
     before = watch.state(volume)
-    files = (volume, *(Path(path) for path in (chain, weights) if isinstance(path, (str, Path))))
-    check_target(out, files, force=force)
+    for path in (volume, chain, weights):
+        if not isinstance(path, (str, Path)) or not Path(path).exists() or not out.exists():
+            continue
+        if out.samefile(path):
+            raise ConvertError(f"{out}: is read as well; write to another name.")
+    check_target(out, (), force=force)
     with open_file(volume) as reader:
         spec = layers[0].spec
         source = storage.source(

@@ -17,7 +17,9 @@ from . import slabs
 #: Tiles of more bytes than these gain nothing, but a run that is stopped loses more.
 LARGEST_TILE = 2**30
 #: Most bytes of one call of the engine, and the part of a tile's bytes that is set aside for it.
-LARGEST_WORKSPACE, WORKSPACE_SHARE = 2**28, 4
+LARGEST_WORKSPACE, WORKSPACE_SHARE = 2**29, 2
+#: Work that is little more than other; multiply-adds in the time that an element takes to be read.
+LITTLE, READING = 1.02, 30
 #: Tiles are cut at multiples of this, so that the chunks of a zarr store divide them.
 STEP = 16
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -89,8 +91,8 @@ def choose(
 ) -> Plan | None:
     """Tiles that need at most ``limit`` bytes each, and compute little twice; None if none do.
 
-    The whole is halved, again and again on the axis where that costs least; where two cost the
-    same, on the outermost.
+    The whole is halved, again and again on the axis where that costs least; where others cost
+    little more, on the outermost, so that what is read lies together.
 
     Args:
         problems: the chain's.
@@ -112,10 +114,11 @@ def choose(
             if letter != "C" and tile[i] > 1:
                 candidate = [*tile]
                 candidate[i] = _halved(tile[i])
-                smaller.append((_work(problems, candidate), i, candidate))
+                smaller.append((_work(problems, candidate), candidate))
         if not smaller:
             return plan if plan.bytes <= limit else None
-        tile = min(smaller)[2]
+        enough = LITTLE * min(work for work, _ in smaller)
+        tile = next(candidate for work, candidate in smaller if work <= enough)
 
 
 def smallest(problems: Sequence[Problem], costs: Costs) -> Plan:
@@ -147,9 +150,9 @@ def _bytes(problems: Sequence[Problem], tile: Sequence[int], costs: Costs, works
 
 
 def _work(problems: Sequence[Problem], tile: Sequence[int]) -> float:
-    """Multiply-adds of a tile for each position of it, the bytes that are read counted alike."""
+    """Multiply-adds of a tile for each position of it, reading included."""
     needs = _largest(problems, tile)
-    total = prod(needs[0].values())
+    total = READING * prod(needs[0].values())
     for problem, have, want in zip(problems, needs, needs[1:], strict=False):
         positions = prod((have if problem.transposed else want)[c] for c in problem.spatial)
         channels = problem.in_channels * problem.out_channels // problem.groups

@@ -178,8 +178,8 @@ def parts(
 def needed(problem: Problem, sizes: Mapping[str, int], itemsize: int) -> int:
     """Bytes that computing a box of a layer's output takes, its slab and result among them.
 
-    It is an upper bound for what engines do: unfold all windows, or reorder the slab and the result
-    with their channels padded to 16. Half types are widened.
+    It is a bound for what engines do: unfold all windows, and reorder the slab and the result with
+    their channels padded to 8. Half types are widened.
     """
     out = prod(sizes[c] for c in problem.spatial)
     x = y = sizes.get("N", 1)
@@ -192,9 +192,9 @@ def needed(problem: Problem, sizes: Mapping[str, int], itemsize: int) -> int:
     y *= out
     taps = prod(problem.kernel_size)
     columns = x * problem.out_channels if problem.transposed else y * problem.in_channels
-    reordered = 2 * (x * _padded(problem.in_channels) + y * _padded(problem.out_channels))
+    reordered = x * _padded(problem.in_channels) + y * _padded(problem.out_channels)
     return (taps * columns + reordered) * max(itemsize, 4)
 
 
 def _padded(channels: int) -> int:
-    return -(-channels // 16) * 16
+    return -(-channels // 8) * 8

@@ -128,7 +128,8 @@ def source(
     sizes = dict(zip(letters, entry.shape, strict=True))
     beside = 2 * reader.chunk_bytes(name) if isinstance(reader, ZarrReader) else 0
     shape = tuple(sizes.get(letter, 1) for letter in layout)
-    dtype = name_of(entry.dtype, f"{reader.path}: dtype")
+    kind = entry.dtype if entry.dtype != bool else np.uint8  # a mask is 0 and 1
+    dtype = name_of(kind, f"{reader.path}: dtype")
     return Source(reader.path, name, letters, layout, shape, dtype, fill, beside)
 
 
