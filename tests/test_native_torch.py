@@ -130,6 +130,25 @@ def test_positional_arguments_of_calls() -> None:
     assert ConvSpec.from_call(F.conv_transpose2d, *given) == transposed
 
 
+@pytest.mark.parametrize(
+    ("call", "padding", "message"),
+    [
+        (F.conv2d, "same_lower", "has 'same' and 'valid', not 'same_lower'"),
+        (F.conv2d, "causal", "has 'same' and 'valid', not 'causal'"),
+        (F.conv2d, "same", "has 'same' at stride 1 only, got stride 2"),
+        (F.conv2d, -1, "takes amounts from 0 on, one for both ends of an axis; got -1"),
+        (F.conv2d, ((1, 1), 0), "takes amounts from 0 on"),
+        (F.conv_transpose2d, "same", "takes amounts from 0 on"),
+    ],
+)
+def test_a_call_that_torch_would_refuse(call: Any, padding: Any, message: str) -> None:
+    x, w = torch.zeros(1, 4, 9, 9), torch.zeros(4, 4, 3, 3)
+    with pytest.raises(Exception, match=r"pad|argument"):
+        call(x, w, stride=2, padding=padding)
+    with pytest.raises(UnsupportedError, match=f"padding: torch.nn.functional {message}"):
+        ConvSpec.from_call(call, x, w, stride=2, padding=padding)
+
+
 def test_a_call_is_read_from_shapes_alone() -> None:
     x, w = torch.empty(2, 3, 8, 8, 8, device="meta"), torch.empty(5, 3, 3, 3, 3, device="meta")
     spec = ConvSpec.from_call(F.conv3d, x, w, padding="same")

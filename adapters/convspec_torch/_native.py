@@ -75,6 +75,7 @@ def _spec(rank: int, transposed: bool, x: Any, weight: Any, bias: Any, **options
     second = known("weight", "O" if transposed else "I", sizes[1]) * options["groups"]
     for name in ("stride", "padding", "dilation", "output_padding"):
         options[name] = _each(options.get(name, 0), rank)
+    _check_padding(options["padding"], options["stride"], transposed)
     return ConvSpec(
         first if transposed else second,
         second if transposed else first,
@@ -135,6 +136,28 @@ def _conv_transpose(rank: int) -> Callable[..., ConvSpec]:
         )
 
     return read
+
+
+def _check_padding(padding: Any, stride: Any, transposed: bool) -> None:
+    """Refuse what a spec may say of padding and these calls may not."""
+    if isinstance(padding, str) and not transposed:
+        steps = (stride,) if isinstance(stride, int) else stride
+        if padding not in ("same", "valid"):
+            raise UnsupportedError(
+                f"padding: torch.nn.functional has 'same' and 'valid', not {padding!r}."
+            )
+        if padding == "same" and any(step != 1 for step in steps):
+            raise UnsupportedError(
+                f"padding: torch.nn.functional has 'same' at stride 1 only, got stride {stride}.\n"
+                f"  A ConvSpec with padding='same' has TensorFlow's, at every stride."
+            )
+        return
+    amounts = (padding,) if isinstance(padding, (int, str)) else padding
+    if any(isinstance(amount, (tuple, list, str)) or amount < 0 for amount in amounts):
+        raise UnsupportedError(
+            f"padding: torch.nn.functional takes amounts from 0 on, one for both ends of an axis; "
+            f"got {padding!r}."
+        )
 
 
 # ---- making layers ----
