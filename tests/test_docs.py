@@ -13,7 +13,9 @@ from convspec import natives
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize(("page", "examples"), [("layers.md", 16), ("tiles.md", 30)])
+@pytest.mark.parametrize(
+    ("page", "examples"), [("layers.md", 16), ("tiles.md", 30), ("distributed.md", 20)]
+)
 def test_examples(page: str, examples: int) -> None:
     done = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert done.failed == 0

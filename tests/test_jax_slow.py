@@ -132,6 +132,10 @@ def test_native_where_arrays_may_be_partitioned(monkeypatch: pytest.MonkeyPatch)
     text = spec.explain(shape, JaxBackend())
     assert "jax: native path" in text
     assert "stack" not in text
+    # But what the partitioner would gather is rewritten, for every type.
+    assert spec.replace(in_channels=4, groups=2).supports("jax", (1, 4, 6, 6, 7), "int32").reason
+    up = ConvSpec(3, 8, 3, 2, transposed=True, layout="NCHW")
+    assert "phases" in up.supports("jax", (1, 3, 6, 6), "int32").reason
 
 
 def test_other_types_small_ones_and_products_are_native() -> None:

@@ -215,6 +215,6 @@ def test_a_volume_in_four_parts_exchanges_borders() -> None:
         assert found["all-gather"] == found["all-to-all"] == 0, (name, found)
         assert found["collective-permute"] > 0, (name, found)
         if name != "gradient":
-            assert found["convolution"] == 1, (name, found)
+            assert found["convolution"] == 1 or "transposed" in name, (name, found)
             assert found["all-reduce"] == 0, (name, found)
             assert all(found["sharded"]), (name, found)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from convspec import ConvSpec, ShapeError
 from convspec.problem import resolve
-from convspec.shards import Part, Shards, Step
-from convspec.tiles import joined
+from convspec.shards import Part, Shards, Step, uncut, window
+from convspec.tiles import joined, part_of
 from generators import integers, random_case
 
 
@@ -137,3 +137,41 @@ def test_shards_that_do_not_fit(inputs: Any, outputs: Any, message: str) -> None
     with pytest.raises(ShapeError) as caught:
         Shards(problem, inputs, outputs)
     assert message in str(caught.value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_equal_shards_in_equal_steps_give_the_whole(seed: int) -> None:
+    """One axis, whose every shard does the same but for where it starts."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng)
+    spec = case.spec.replace(padding_mode="zeros")
+    problem = resolve(spec, case.input_shape, case.output_size)
+    axis = int(rng.integers(spec.rank))
+    n, out = problem.input_size[axis], problem.output_size[axis]
+    counts = [c for c in range(1, n + 1) if n % c == 0 and out % c == 0]
+    count = counts[-1] if rng.random() < 0.5 else counts[len(counts) // 2]
+    found = window(problem, axis, count)
+    x = integers(rng, case.input_shape, "int64")
+    w = integers(rng, spec.weight_shape, "int64")
+    b = integers(rng, spec.bias_shape, "int64") if spec.bias else None
+    at, to = (layout.index(spec.spatial[axis]) for layout in (spec.layout, spec.output_layout))
+    around = [(0, 0)] * x.ndim
+    around[at] = (found.before, found.after)
+    padded = np.pad(x, around)
+    padding = [found.padding if i == axis else uncut(problem, i) for i in range(problem.rank)]
+    local = part_of(problem, tuple(padding))
+    ends = []
+    for i in range(count):
+        start = i * (n // count) + found.starts[i]
+        slab = padded.take(range(start, start + found.size), at)
+        y = local(slab, w, b)
+        ends.append(y.take(range(found.crops[i], found.crops[i] + found.outputs), to))
+    whole = spec(x, w, b, output_size=case.output_size)
+    np.testing.assert_array_equal(np.concatenate(ends, to), whole)
+
+
+def test_devices_that_cannot_share_equally() -> None:
+    problem = resolve(ConvSpec(1, 1, 3, layout="NWC"), (1, 8, 1), None)
+    with pytest.raises(ShapeError, match="4 devices cannot share axis W equally: the output has 6"):
+        window(problem, 0, 4)

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from ._backend import JaxBackend
 from ._layer import apply, init
+from ._sharded import sharded
 
 if TYPE_CHECKING:
     from ._nnx import Conv
 
 backend = JaxBackend()
 
-__all__ = ["Conv", "JaxBackend", "apply", "backend", "init"]
+__all__ = ["Conv", "JaxBackend", "apply", "backend", "init", "sharded"]
 
 
 def __getattr__(name: str) -> Any:

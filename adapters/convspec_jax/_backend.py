@@ -15,6 +15,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._kernel import conv
+from ._sharded import takes_shards
 from ._slow import faster
 
 WIDE = ("float64", "int64", "uint64", "complex128")
@@ -89,6 +90,9 @@ class JaxBackend(PlanBackend):
         if device != "cpu" and dtype == out_dtype:
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
+
+    def prepare(self, problem: Problem, env: Environment) -> Kernel:
+        return takes_shards(super().prepare(problem, env), problem, env)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         return kernel if env.traced else jax.jit(kernel)

@@ -40,15 +40,17 @@ RESIDUES = 64
 def faster(call: Call) -> str:
     """The rule that computes a call faster than XLA's kernel, or ``""``.
 
-    None on accelerators. None where the process has several CPU devices either: the arrays may
-    then be partitioned, even if nothing tells so while tracing, and XLA partitions its own
-    convolution best.
+    None on accelerators. Where the process has several CPU devices the arrays may be partitioned,
+    even if nothing tells so while tracing: then it is the rule for what is not gathered.
     """
-    if call.device != "cpu" or call.dtype != "float32" or jax.device_count(backend="cpu") > 1:
+    if call.device != "cpu":
+        return ""
+    if jax.device_count(backend="cpu") > 1:
+        return _ungathered(call)
+    if call.dtype != "float32":
         return ""
     if call.transposed:
-        strided = 1 < prod(call.stride) <= RESIDUES
-        return "phases" if strided and not call.symbolic else ""
+        return _phases(call)
     if any(step != 1 for step in call.input_dilation):
         return ""
     if call.groups > 1:
@@ -56,6 +58,27 @@ def faster(call: Call) -> str:
     if call.rank != 3 or _product(call):
         return ""
     return "stack" if call.in_channels <= STACKED_CHANNELS else "rank"
+
+
+def _ungathered(call: Call) -> str:
+    """The rule for what XLA's partitioner would gather whole, or ``""``; it knows the rest best.
+
+    That is the input of a convolution with groups (openxla/xla#47945), unless each has one channel
+    of the input and of the output; and both in the gradient of a transposed one with strides.
+    """
+    if call.transposed:
+        return _phases(call)
+    per_group = call.in_channels // call.groups
+    known = call.groups == 1 or call.groups == call.in_channels == call.out_channels
+    if known or any(step != 1 for step in call.input_dilation):
+        return ""
+    if call.groups <= GROUP_CALLS:
+        return "groups"
+    return "taps" if per_group * prod(call.kernel_size) <= PRODUCTS else ""
+
+
+def _phases(call: Call) -> str:
+    return "phases" if 1 < prod(call.stride) <= RESIDUES and not call.symbolic else ""
 
 
 def _grouped(call: Call) -> str:

@@ -15,6 +15,7 @@ from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
+from ._dtensor import refusing_split_space
 from ._kernel import conv, explicit
 from ._probe import differentiates, works
 
@@ -98,14 +99,14 @@ class TensorflowBackend(PlanBackend):
         chosen = super().compute_dtype(dtype, out_dtype, device)
         if chosen in dtypes.INTEGER:  # the two types with matrix products; casts wrap
             return "int64" if chosen in ("int64", "uint32", "uint64") else "int32"
-        if device != "cpu" and dtype == out_dtype:
+        if device not in ("cpu", "custom") and dtype == out_dtype:
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         kernel = self._with_gradients(super().prepare(problem, env), problem, env)
         if not env.traced:
-            return kernel
+            return refusing_split_space(kernel, problem) if env.device == "custom" else kernel
         # Sizes that are unknown while tracing are checked when the graph runs: tf.nn takes a wrong
         # channel count for groups, and gives uninitialised memory where the output has no size.
         data = tuple(problem.in_channels if c == "C" else None for c in problem.layout)

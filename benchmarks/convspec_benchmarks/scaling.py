@@ -26,7 +26,7 @@ from .running import about_the_machine
 from .timing import ratio
 
 #: Of the slab of one process.
-DEPTH, HEIGHT, WIDTH, CHANNELS = 32, 64, 64, 32
+DEPTH, HEIGHT, WIDTH, CHANNELS = 32, 48, 48, 16
 
 
 def main() -> None:

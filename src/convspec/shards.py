@@ -15,7 +15,7 @@ from math import prod
 from .errors import ShapeError
 from .problem import Problem, resolve
 from .spec import ConvSpec
-from .tiles import Range, Tile, owned_chunks, reads, tile
+from .tiles import Pair, Range, Tile, owned_chunks, reads, tile
 
 Index = tuple[int, ...]
 Box = tuple[Range, ...]
@@ -185,6 +185,81 @@ def _checked(
                 f"{name} (axis {letter}): {tuple(given)} makes {sum(given)}, the axis has {size}."
             )
     return tuple(map(tuple, sizes))
+
+
+# ---- equal shards, which all run one program ----
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What each of an axis's equal shards computes, in steps that are the same for all.
+
+    ``before`` positions of the input, the shard and ``after`` positions lie end to end; from
+    ``starts`` on, ``size`` of them are the slab that is convolved with ``padding``. Of what that
+    gives, ``outputs`` positions from ``crops`` on are the shard's.
+
+    Attributes:
+        starts, crops: for each shard.
+        padding: transposed, what the spec crops; forward there is none left.
+    """
+
+    before: int
+    after: int
+    starts: tuple[int, ...]
+    size: int
+    padding: Pair
+    crops: tuple[int, ...]
+    outputs: int
+
+
+def uncut(problem: Problem, axis: int) -> Pair:
+    """The padding of an axis that is not split, for a spec without output padding."""
+    lo, hi = problem.padding[axis]
+    return lo, hi - problem.output_padding[axis]
+
+
+def window(problem: Problem, axis: int, count: int) -> Window:
+    """The window of ``count`` equal shards of a spatial axis.
+
+    Positions outside of the input are zeros, or what ``padding_mode`` reads there.
+
+    Raises:
+        ShapeError: the shards, of the input or of the output, cannot be equal.
+    """
+    letter, n, out = problem.spatial[axis], problem.input_size[axis], problem.output_size[axis]
+    for name, size in (("input", n), ("output", out)):
+        if size % count:
+            raise ShapeError(
+                f"x: {count} devices cannot share axis {letter} equally: the {name} has {size} "
+                f"positions on it.\n  Pad it, or split it over a number that divides {size}."
+            )
+    m, o = n // count, out // count
+    s, lo = problem.stride[axis], problem.padding[axis][0]
+    e = problem.dilation[axis] * (problem.kernel_size[axis] - 1) + 1
+    firsts = [r * o for r in range(count)]
+    if problem.transposed:
+        # Input position i reaches outputs i*s - lo to i*s - lo + e - 1.
+        lows = [-((e - 1 - lo - first) // s) for first in firsts]
+        size = max((f + o - 1 + lo) // s + 1 - a for f, a in zip(firsts, lows, strict=True))
+        size = max(size, 1)
+        crops = [first + lo - low * s for first, low in zip(firsts, lows, strict=True)]
+        least, most = min(crops), max(crops)
+        padding = (least, (size - 1) * s + e - most - o)
+        crops = [crop - least for crop in crops]
+    else:
+        lows = [first * s - lo for first in firsts]
+        size, padding, crops = (o - 1) * s + e, (0, 0), [0] * count
+    starts = [low - r * m for r, low in enumerate(lows)]
+    before = max(0, -min(starts))
+    return Window(
+        before=before,
+        after=max(0, max(starts) + size - m),
+        starts=tuple(start + before for start in starts),
+        size=size,
+        padding=padding,
+        crops=tuple(crops),
+        outputs=o,
+    )
 
 
 # ---- the interior, and what goes around it ----

@@ -169,12 +169,12 @@ def tile(problem: Problem, output: tuple[Range, ...], index: tuple[int, ...] = (
         index,
         output,
         tuple(read[letter] for letter in problem.layout),
-        _part(problem, tuple(padding)),
+        part_of(problem, tuple(padding)),
     )
 
 
 @lru_cache(maxsize=1024)  # inner tiles all have the same
-def _part(problem: Problem, padding: tuple[Pair, ...]) -> ConvSpec:
+def part_of(problem: Problem, padding: tuple[Pair, ...]) -> ConvSpec:
     """The problem's convolution with other amounts of padding."""
     from .spec import ConvSpec
 
