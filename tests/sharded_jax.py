@@ -21,15 +21,10 @@ from generators import integers, random_case
 MADE = ConvSpec(8, 16, 3, padding="same", layout="NHWC", weight_layout="HWIO")
 UP = ConvSpec(8, 16, 3, 2, "same", transposed=True, layout="NHWC")
 SPECS = {
-    "plain": MADE,
-    "volume": ConvSpec(8, 16, 3, padding="same", layout="NHDWC", weight_layout="HDWIO"),
-    "channels first": ConvSpec(8, 16, 3, padding="same", layout="NCHDW"),
-    "stride": MADE.replace(stride=2),
-    "dilation": MADE.replace(dilation=2),
-    "groups": MADE.replace(groups=8),
+    "volume": ConvSpec(8, 16, 3, padding="same", layout="NCHDW"),
+    "strided": MADE.replace(stride=2, dilation=2),
     "few groups": MADE.replace(groups=2),
-    "volume, groups": ConvSpec(8, 16, 3, padding="same", layout="NHDWC", groups=4),
-    "many groups": ConvSpec(20, 20, (3, 1), padding="same", groups=10, layout="NHWC"),
+    "many groups": ConvSpec(20, 20, (3, 1), padding="same", groups=10, layout="NCHW"),
     "depthwise": ConvSpec(8, 8, 3, 1, 1, groups=8, layout="NHWC", weight_layout="HWIM"),
     "replicate": MADE.replace(padding_mode="replicate"),
     "reflect": MADE.replace(padding_mode="reflect"),
@@ -39,6 +34,8 @@ SPECS = {
     "transposed groups": UP.replace(groups=8, kernel_size=2, padding=0),
     "transposed, JAX's": UP.replace(groups=2, group_axis="O", flip_kernel=True),
 }
+#: Compiling takes longest, so these alone are split along other axes and in other ways as well.
+OFTEN = ("volume", "few groups", "transposed")
 COLLECTIVES = ("all-gather", "all-to-all", "all-reduce", "reduce-scatter", "collective-permute")
 
 
@@ -77,13 +74,10 @@ def both(convolve: Any) -> Any:
 def table() -> dict[str, Any]:
     """Specs split along an axis: with explicit axes, automatic ones, and by :func:`sharded`."""
     cases = [(name, "H", 8, "Explicit") for name in SPECS]
-    few = ("channels first", "volume, groups", "replicate", "reflect", "wide", "transposed, JAX's")
-    cases += [(name, "H", 8, "Auto") for name in SPECS if name not in few]
-    for name in ("plain", "few groups", "depthwise", "transposed groups"):
-        cases += [(name, c, 4, "Explicit") for c in "NWC"]
-        cases += [(name, c, 4, "Auto") for c in "NW"]
-    cases += [(name, c, 4, "sharded") for name in ("few groups", "transposed") for c in "NH"]
-    cases += [("plain", "C", 8, "sharded")]
+    cases += [(name, "H", 8, "Auto") for name in (*OFTEN, "many groups", "transposed groups")]
+    cases += [(name, axis, 4, "Explicit") for name in OFTEN for axis in "NWC"]
+    cases += [("few groups", "N", 4, "Auto"), ("transposed groups", "C", 4, "Explicit")]
+    cases += [("few groups", "N", 4, "sharded"), ("transposed", "H", 4, "sharded")]
     report = {}
     for name, axis, devices, way in cases:
         spec = SPECS[name]
@@ -124,7 +118,7 @@ def random_shards() -> list[str]:
     wrong = []
     done = 0
     seed = 0
-    while done < 8:
+    while done < 5:
         seed += 1
         rng = np.random.default_rng(seed)
         case = random_case(rng)

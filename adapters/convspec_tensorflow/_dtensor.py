@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tensorflow.experimental import dtensor
-
 from convspec.backend import Kernel
 from convspec.errors import UnsupportedError
 from convspec.problem import Problem
@@ -17,6 +15,8 @@ def refusing_split_space(kernel: Kernel, problem: Problem) -> Kernel:
     TensorFlow exchanges borders on TPUs alone, and elsewhere fails in its compiler; inside of a
     ``tf.function`` it is left to say so itself.
     """
+
+    from tensorflow.experimental import dtensor
 
     def run(x: Any, *rest: Any, **options: Any) -> Any:
         layout = dtensor.fetch_layout(x)

@@ -139,7 +139,8 @@ class Attach(Function):  # type: ignore[misc]
 
     @staticmethod
     def forward(ctx: Any, y: Any, token: Any) -> Any:
-        return y.view_as(y)
+        ctx.mark_dirty(y)  # itself and no view, so that what follows may work in place
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 
+from convspec import get_backend
 from convspec.shards import Part, Shards, Step
 from convspec.tiles import joined
 
@@ -121,7 +122,8 @@ class Worker:
 
     def _empty(self, x: Any, weight: Any, bias: Any, out_dtype: Any) -> Any:
         """No outputs; but the gradients of weight and bias are summed here too."""
-        dtype = x.dtype if out_dtype is None else _arrays.TYPES[out_dtype]
+        name = out_dtype or get_backend("torch").promoted(_arrays.name_of(x.dtype), x.device.type)
+        dtype = _arrays.TYPES[name]
         y = x.new_zeros(self.part.output_shape, dtype=dtype)
         for array in (weight, bias):
             y = y if array is None else y + array.reshape(-1)[:0].sum().to(dtype)
