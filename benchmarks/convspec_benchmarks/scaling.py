@@ -57,12 +57,15 @@ def main() -> None:
 
 def show(row: dict[str, Any]) -> str:
     """A row in words."""
-    share, machine = row["together_of_alone"], row["apart_of_alone"]
+    ratios = {
+        name: "{:.2f} [{:.2f}, {:.2f}]".format(*row[name])
+        for name in ("together_of_alone", "apart_of_alone", "together_of_apart")
+    }
     return (
-        f"{row['passes']}: one process {1e3 * row['alone']:.1f} ms, {row['processes']} at once "
-        f"{1e3 * row['apart']:.1f} ms each, together {1e3 * row['together']:.1f} ms; efficiency "
-        f"{1 / share[0]:.2f} [{1 / share[2]:.2f}, {1 / share[1]:.2f}], of the machine alone "
-        f"{1 / machine[0]:.2f}; sent {row['sent_bytes']} bytes, predicted {row['halo_bytes']}"
+        f"{row['passes']}: one process {1e3 * row['alone']:.1f} ms; {row['processes']} at once, "
+        f"each by itself, {ratios['apart_of_alone']} times that; together "
+        f"{ratios['together_of_alone']} times, {ratios['together_of_apart']} times apart; sent "
+        f"{row['sent_bytes']} bytes, predicted {row['halo_bytes']}"
     )
 
 
@@ -116,6 +119,7 @@ def worker(rank: int, count: int, store: str, parsed: argparse.Namespace, result
                 **{name: median(found) for name, found in samples.items()},
                 "together_of_alone": ratio(samples["together"], samples["alone"]),
                 "apart_of_alone": ratio(samples["apart"], samples["alone"]),
+                "together_of_apart": ratio(samples["together"], samples["apart"]),
                 "sent_bytes": int(bytes_sent),
                 "halo_bytes": int(predicted),
                 "samples": samples,
