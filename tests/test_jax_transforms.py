@@ -215,6 +215,8 @@ def test_a_volume_in_four_parts_exchanges_borders() -> None:
         assert found["all-gather"] == found["all-to-all"] == 0, (name, found)
         assert found["collective-permute"] > 0, (name, found)
         if name != "gradient":
-            assert found["convolution"] == 1 or "transposed" in name, (name, found)
+            # XLA would gather these if they were one: see convspec_jax._slow.
+            several = "groups" in name or "transposed" in name
+            assert (found["convolution"] > 1) == several, (name, found)
             assert found["all-reduce"] == 0, (name, found)
             assert all(found["sharded"]), (name, found)

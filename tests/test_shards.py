@@ -73,7 +73,7 @@ def computed(part: Part, x: np.ndarray, shards: Shards, *rest: Any) -> np.ndarra
     return np.empty(part.output_shape, x.dtype) if y is None else y
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_assembled_shards_are_the_whole(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -139,7 +139,7 @@ def test_shards_that_do_not_fit(inputs: Any, outputs: Any, message: str) -> None
     assert message in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_equal_shards_in_equal_steps_give_the_whole(seed: int) -> None:
     """One axis, whose every shard does the same but for where it starts."""
