@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -240,9 +242,88 @@ def test_a_repeated_call_prepares_nothing() -> None:
 
     SPEC(X, W)
     before = dispatch._kernel.cache_info()
-    SPEC(X, W)
-    after = dispatch._kernel.cache_info()
-    assert (after.misses, after.hits) == (before.misses, before.hits + 1)
+    assert np.array_equal(SPEC(X, W), convspec.reference(SPEC, X, W))
+    assert dispatch._kernel.cache_info() == before
+
+
+def core_functions(run: Callable[[], object]) -> list[str]:
+    """The core's own functions that a call enters, in order."""
+    core, found = str(Path(convspec.__file__).parent), []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        path = frame.f_code.co_filename
+        if event == "call" and (path.startswith(core) or path == "<string>"):
+            found.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_a_repeated_call_finds_its_kernel_and_runs_it(backend: convspec.Backend) -> None:
+    spec = ConvSpec(2, 3, (3, 3), padding=1, layout="NHWC", weight_layout="HWIO")
+    x, w = map(backend.from_foreign, (X, W.transpose(2, 3, 1, 0).copy()))
+    bias = backend.from_foreign(np.arange(3, dtype="float32"))
+    assert owner(x) is backend  # of the first array of its type nothing is kept
+    for arrays in ((x, w), (x, w, bias)):
+        first = spec(*arrays)
+        called = core_functions(lambda: spec(*arrays))  # noqa: B023
+        look_up = ["__call__", "call", "_owner_of"]
+        # Then the plan, one function of nothing but its steps; JAX has compiled it.
+        assert called in (look_up, [*look_up, "kernel"])
+        assert np.array_equal(backend.to_numpy(spec(*arrays)), backend.to_numpy(first))
+
+
+def test_what_tells_calls_apart_is_told_apart() -> None:
+    """Each of these follows a call that differs from it in one thing alone."""
+    import torch
+
+    x, w = torch.from_numpy(X), torch.from_numpy(W)
+    up = ConvSpec(2, 3, (3, 3), stride=2, transposed=True)
+    image, kernel = torch.ones((1, 2, 4, 4)), torch.ones((2, 3, 3, 3))
+    for _ in range(2):
+        assert SPEC(x, w).dtype == torch.float32
+        assert SPEC(x.double(), w.double()).dtype == torch.float64
+        assert SPEC(x, w, out_dtype="float64").dtype == torch.float64
+        with pytest.raises(DTypeError, match="weight: is float64, but x is float32"):
+            SPEC(x, w.double())
+        with pytest.raises(convspec.ShapeError, match="x: has 1 channels on axis 3"):
+            SPEC(x[..., :1], w)
+        with pytest.raises(UnsupportedError, match="weight: is on meta, but x is on cpu"):
+            SPEC(x, w.to("meta"))
+        with pytest.raises(UnsupportedError, match="x: a Tensor is no plain array of torch"):
+            SPEC(x.to_sparse(), w)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert SPEC(x, w).dtype == torch.bfloat16
+        assert SPEC(x[:0], w).shape == (0, 4, 5, 3)
+        assert up(image, kernel).shape == (1, 3, 9, 9)
+        assert up(image, kernel, output_size=10).shape == (1, 3, 10, 10)
+        for wrong in (10.0, True):
+            with pytest.raises(convspec.ShapeError, match="output_size"):
+                up(image, kernel, output_size=wrong)
+
+
+def test_a_signature_is_optional_and_may_fail() -> None:
+    class Failing(Doubling):
+        def signature(self, x: object, weight: object, bias: object) -> object:
+            raise ValueError("no")
+
+    for engine in (Doubling(), Failing()):
+        for _ in range(2):
+            assert np.array_equal(SPEC(X, W, backend=engine), 2 * convspec.reference(SPEC, X, W))
+
+
+def test_kept_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convspec import dispatch
+
+    monkeypatch.setattr(dispatch, "MOST_CALLS", 3)
+    dispatch._calls.clear()
+    for n in range(3, 12):
+        SPEC(np.ones((n, 4, 5, 2), "float32"), W)
+        assert len(dispatch._calls) <= 3
 
 
 def test_threads() -> None:

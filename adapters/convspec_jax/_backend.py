@@ -46,6 +46,10 @@ class JaxBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return x.shape, x.dtype.name, _arrays.platform_of(x)
 
+    def signature(self, x: Any, w: Any, b: Any) -> Any:
+        key = (x.aval, x.sharding, w.aval, w.sharding)
+        return key if b is None else (key, b.aval, b.sharding)
+
     def traced(self, x: Any) -> bool:
         return isinstance(x, jax.core.Tracer)
 

@@ -55,7 +55,7 @@ def faster(call: Call) -> str:
         return ""
     if call.groups > 1:
         return _grouped(call)
-    if call.rank != 3 or _product(call):
+    if call.rank != 3 or _product(call) or not _worthwhile(call):
         return ""
     return "stack" if call.in_channels <= STACKED_CHANNELS else "rank"
 
@@ -87,11 +87,16 @@ def _grouped(call: Call) -> str:
     small = max(per_group, call.out_channels // call.groups) <= PRODUCT_CHANNELS
     # Few groups of several channels are the kernel's, or get a call each.
     if small and products <= PRODUCTS and (per_group == 1 or call.groups > GROUP_CALLS):
-        worthwhile = call.symbolic or products * prod(call.output_shape) >= WORTHWHILE
-        return "taps" if worthwhile else ""
+        return "taps" if _worthwhile(call) else ""
     if call.rank != 3:
         return ""
     return "groups" if call.groups <= GROUP_CALLS else "rank"
+
+
+def _worthwhile(call: Call) -> bool:
+    """Whether the kernel may take longer than the call around it."""
+    products = call.in_channels // call.groups * prod(call.kernel_size)
+    return call.symbolic or products * prod(call.output_shape) >= WORTHWHILE
 
 
 def _product(call: Call) -> bool:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from convspec import copies, dtypes
-from convspec.backend import Capabilities
+from convspec.backend import Capabilities, Kernel
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._kernel import conv
+from ._kernel import conv, kernel
 
 
 class NumpyBackend(PlanBackend):
@@ -42,6 +42,10 @@ class NumpyBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return x.shape, x.dtype.name, "cpu"
 
+    def signature(self, x: Any, w: Any, b: Any) -> Any:
+        key = (x.shape, x.dtype, w.shape, w.dtype)
+        return key if b is None else (key, b.shape, b.dtype)
+
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
         return Orders(data, f"{problem.spatial}IO", data, "O")
@@ -53,6 +57,9 @@ class NumpyBackend(PlanBackend):
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return True
+
+    def bound(self, op: str, params: dict[str, Any]) -> Kernel:
+        return kernel(params["call"]) if op == "conv" else super().bound(op, params)
 
     def prologue(self, lowered: Lowered) -> str:
         return _snippets.prologue(lowered.calls, {lowered.plan.dtype, lowered.inputs[0].dtype})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -18,35 +18,43 @@ BLOCK_BYTES = 64 * 2**20
 
 def conv(x: Any, w: Any, *, call: Call) -> Any:
     """x (N, space, C), w (space, I, O) with the groups on O -> y (N, space, O)."""
-    return _transposed(x, w, call) if call.transposed else _forward(x, w, call)
+    return kernel(call)(x, w)
 
 
-def _forward(x: Any, w: Any, call: Call) -> Any:
+def kernel(call: Call) -> Callable[[Any, Any], Any]:
+    """:func:`conv` for one call: a function of x and w alone."""
+    return _transposed(call) if call.transposed else _forward(call)
+
+
+def _forward(call: Call) -> Callable[[Any, Any], Any]:
     rank, groups = call.rank, call.groups
-    space = tuple(range(1, rank + 1))
-    # (N, positions, C, taps), a view
-    windows = sliding_window_view(x, call.extents, axis=space)
+    extents, space = call.extents, tuple(range(1, rank + 1))
     steps = [slice(None, None, s) for s in call.stride]
     taps = [slice(None, None, d) for d in call.dilation]
-    windows = windows[(slice(None), *steps, slice(None), *taps)]
-    windows = np.moveaxis(windows, rank + 1, -1)
-    inner = prod(call.kernel_size) * (call.in_channels // groups)
-    # (G, taps * I, O/G)
-    matrix = w.reshape(inner, groups, call.out_channels // groups).transpose(1, 0, 2)
+    chosen = (slice(None), *steps, slice(None), *taps)
+    i_channels, o_channels = call.in_channels // groups, call.out_channels // groups
+    inner = prod(call.kernel_size) * i_channels
 
-    y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
-    for n in range(x.shape[0]):
-        for box in _boxes(call.output_size, inner * groups * x.itemsize):
-            block = windows[(n, *box)]
-            out = y[(n, *box)].reshape(-1, groups, call.out_channels // groups)
-            if groups == 1:
-                np.matmul(block.reshape(-1, inner), matrix[0], out=out[:, 0])
-                continue
-            # (positions, taps, G, I) -> (G, positions, taps * I)
-            split: Any = block.reshape(out.shape[0], -1, groups, call.in_channels // groups)
-            split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
-            np.matmul(split, matrix, out=out.transpose(1, 0, 2))
-    return y
+    def run(x: Any, w: Any) -> Any:
+        # (N, positions, C, taps), a view
+        windows = np.moveaxis(sliding_window_view(x, extents, axis=space)[chosen], rank + 1, -1)
+        # (G, taps * I, O/G)
+        matrix = w.reshape(inner, groups, o_channels).transpose(1, 0, 2)
+        y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
+        for n in range(x.shape[0]):
+            for box in _boxes(call.output_size, inner * groups * x.itemsize):
+                block = windows[(n, *box)]
+                out = y[(n, *box)].reshape(-1, groups, o_channels)
+                if groups == 1:
+                    np.matmul(block.reshape(-1, inner), matrix[0], out=out[:, 0])
+                    continue
+                # (positions, taps, G, I) -> (G, positions, taps * I)
+                split: Any = block.reshape(out.shape[0], -1, groups, i_channels)
+                split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
+                np.matmul(split, matrix, out=out.transpose(1, 0, 2))
+        return y
+
+    return run
 
 
 def _boxes(sizes: Sequence[int], position: int) -> Iterator[tuple[int | slice, ...]]:
@@ -64,21 +72,28 @@ def _boxes(sizes: Sequence[int], position: int) -> Iterator[tuple[int | slice, .
         yield (slice(start, start + rows),)
 
 
-def _transposed(x: Any, w: Any, call: Call) -> Any:
+def _transposed(call: Call) -> Callable[[Any, Any], Any]:
     groups = call.groups
-    batch, positions = x.shape[0], x.shape[1:-1]
-    y = np.zeros((batch, *call.output_size, call.out_channels), np.result_type(x, w))
-    # (G, N * positions, I)
-    rows = np.ascontiguousarray(
-        x.reshape(-1, groups, call.in_channels // groups).transpose(1, 0, 2)
-    )
+    i_channels, o_channels = call.in_channels // groups, call.out_channels // groups
+    targets = {}
     for tap in product(*map(range, call.kernel_size)):
-        # (G, I, O/G)
-        matrix = w[tap].reshape(-1, groups, call.out_channels // groups).transpose(1, 0, 2)
-        part = np.matmul(rows, matrix).transpose(1, 0, 2)
-        target = [
-            slice(k * d, k * d + (n - 1) * s + 1, s)
-            for k, d, n, s in zip(tap, call.dilation, positions, call.stride, strict=True)
-        ]
-        y[(slice(None), *target)] += part.reshape(batch, *positions, call.out_channels)
-    return y
+        targets[tap] = (
+            slice(None),
+            *(
+                slice(k * d, k * d + (n - 1) * s + 1, s)
+                for k, d, n, s in zip(tap, call.dilation, call.input_size, call.stride, strict=True)
+            ),
+        )
+
+    def run(x: Any, w: Any) -> Any:
+        y = np.zeros((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
+        # (G, N * positions, I)
+        rows = np.ascontiguousarray(x.reshape(-1, groups, i_channels).transpose(1, 0, 2))
+        for tap, target in targets.items():
+            # (G, I, O/G)
+            matrix = w[tap].reshape(-1, groups, o_channels).transpose(1, 0, 2)
+            part = np.matmul(rows, matrix).transpose(1, 0, 2)
+            y[target] += part.reshape(*x.shape[:-1], call.out_channels)
+        return y
+
+    return run

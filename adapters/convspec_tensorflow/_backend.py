@@ -16,7 +16,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._dtensor import refusing_split_space
-from ._kernel import conv, explicit
+from ._kernel import conv, explicit, kernel
 from ._probe import differentiates, works
 
 
@@ -51,6 +51,16 @@ class TensorflowBackend(PlanBackend):
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return _arrays.shape_of(x), x.dtype.name, _arrays.device_of(x)
+
+    def signature(self, x: Any, w: Any, b: Any) -> Any:
+        if not tf.executing_eagerly():
+            return None
+        # What shape and dtype are made of: to make these takes as long as all the rest.
+        key = (
+            *(x._shape_tuple(), x._datatype_enum(), x.device),
+            *(w._shape_tuple(), w._datatype_enum(), w.device),
+        )
+        return key if b is None else (key, b._shape_tuple(), b._datatype_enum(), b.device)
 
     def traced(self, x: Any) -> bool:
         return not tf.executing_eagerly()
@@ -103,18 +113,21 @@ class TensorflowBackend(PlanBackend):
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
 
+    def bound(self, op: str, params: dict[str, Any]) -> Kernel:
+        return kernel(params["call"]) if op == "conv" else super().bound(op, params)
+
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
-        kernel = self._with_gradients(super().prepare(problem, env), problem, env)
+        run = self._with_gradients(super().prepare(problem, env), problem, env)
         if not env.traced:
-            return refusing_split_space(kernel, problem) if env.device == "custom" else kernel
+            return refusing_split_space(run, problem) if env.device == "custom" else run
         # Sizes that are unknown while tracing are checked when the graph runs: tf.nn takes a wrong
         # channel count for groups, and gives uninitialised memory where the output has no size.
         data = tuple(problem.in_channels if c == "C" else None for c in problem.layout)
         shapes = (data, problem.weight_shape, (problem.out_channels,))
 
-        def checked(*arrays: Any, sizes: Sizes | None = None) -> Any:
-            with tf.control_dependencies(_arrays.checks(problem.conditions, sizes)):
-                return kernel(*map(_arrays.ensure_shape, arrays, shapes), sizes=sizes)
+        def checked(*arrays: Any, **sizes: Sizes) -> Any:
+            with tf.control_dependencies(_arrays.checks(problem.conditions, sizes.get("sizes"))):
+                return run(*map(_arrays.ensure_shape, arrays, shapes), **sizes)
 
         return self.compiled(checked, env)
 
@@ -124,7 +137,7 @@ class TensorflowBackend(PlanBackend):
         if env.dtype in dtypes.INTEGER or all(differentiates(c) and vectorizes(c) for c in calls):
             return kernel
         other = DIFFERENTIABLE.plan(problem, env)
-        differentiable = assemble(other.plan, other.inputs, self.operations)
+        differentiable = assemble(other.plan, other.inputs, self.operations, self.bound)
         plain = all(map(vectorizes, other.calls))
 
         def run(*arrays: Any, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -14,29 +15,32 @@ TRANSPOSED = {1: tf.nn.conv1d_transpose, 2: tf.nn.conv2d_transpose, 3: tf.nn.con
 
 def conv(x: Any, w: Any, *, call: Call) -> Any:
     """x (N, space, C), w (space, I, O) or transposed (space, O, I) -> y (N, space, O)."""
+    return kernel(call)(x, w)
+
+
+def kernel(call: Call) -> Callable[[Any, Any], Any]:
+    """:func:`conv` for one call: a function of x and w alone."""
     if call.rank == 0:
-        return tf.linalg.matmul(x, w)
+        return tf.linalg.matmul  # type: ignore[no-any-return]
+    stride, dilation = _all_axes(call.stride), _all_axes(call.dilation)
     if call.transposed:
-        return TRANSPOSED[call.rank](
-            x,
-            w,
-            call.output_shape,
-            _all_axes(call.stride),
-            "VALID",
-            dilations=_all_axes(call.dilation),
-        )
+        shape, run = call.output_shape, TRANSPOSED[call.rank]
+        return lambda x, w: run(x, w, shape, stride, "VALID", dilations=dilation)
+    amounts = padding(call)
     if call.groups > 1 and call.group_axis == "I":
-        return tf.nn.depthwise_conv2d(
-            x, w, _all_axes(call.stride), padding(call), dilations=call.dilation
-        )
-    y = FORWARD[call.rank](
-        x, w, _all_axes(call.stride), padding(call), dilations=_all_axes(call.dilation)
-    )
-    if call.groups > 1 and not tf.executing_eagerly():
+        each = call.dilation
+        return lambda x, w: tf.nn.depthwise_conv2d(x, w, stride, amounts, dilations=each)
+    forward = FORWARD[call.rank]
+    if call.groups == 1:
+        return lambda x, w: forward(x, w, stride, amounts, dilations=dilation)
+
+    def grouped(x: Any, w: Any) -> Any:
+        y = forward(x, w, stride, amounts, dilations=dilation)
         # Graphs fuse what follows, such as a bias, to a kernel that has no groups on the CPU; not
         # across this.
-        return tf.ensure_shape(y, y.shape)
-    return y
+        return y if tf.executing_eagerly() else tf.ensure_shape(y, y.shape)
+
+    return grouped
 
 
 def padding(call: Call) -> Any:

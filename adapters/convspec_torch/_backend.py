@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import is_autocast_enabled
 from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 from torch.fx.experimental.symbolic_shapes import guard_scalar, has_static_value
 
 from convspec import dtypes
@@ -18,7 +20,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._dtensor import takes_shards
-from ._kernel import conv
+from ._kernel import conv, kernel
 from ._slow import faster
 
 STRIDED = torch.strided
@@ -59,11 +61,19 @@ class TorchBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
 
+    def signature(self, x: Any, w: Any, b: Any) -> Any:
+        if is_compiling():
+            return None
+        kind = "cpu" if x.is_cpu else x.device.type  # to read a type takes as long as all the rest
+        cast = is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+        key = (cast, x.shape, x.dtype, x.layout, x.device, w.shape, w.dtype, w.layout, w.device)
+        return key if b is None else (key, b.shape, b.dtype, b.layout, b.device)
+
     def traced(self, x: Any) -> bool:
         return self.recording()
 
     def recording(self) -> bool:
-        return bool(torch.compiler.is_compiling())
+        return bool(is_compiling())
 
     def plain(self, size: Any) -> int | None:
         # To code that is being compiled, symbolic sizes pass for ints.
@@ -72,7 +82,7 @@ class TorchBackend(PlanBackend):
     def promoted(self, dtype: str, device: str) -> str:
         if device == "meta" or dtype not in AUTOCAST:  # there is no autocast of what has no data
             return dtype
-        if torch.is_autocast_enabled(device):
+        if is_autocast_enabled(device):
             return _arrays.name_of(torch.get_autocast_dtype(device))
         return dtype
 
@@ -124,8 +134,11 @@ class TorchBackend(PlanBackend):
         return chosen
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
-        kernel = super().prepare(problem, env)
-        return kernel if env.traced else takes_shards(kernel, problem, env)
+        run = super().prepare(problem, env)
+        return run if env.traced else takes_shards(run, problem, env)
+
+    def bound(self, op: str, params: dict[str, Any]) -> Kernel:
+        return kernel(params["call"]) if op == "conv" else super().bound(op, params)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         if env.dtype in dtypes.HALF and env.out_dtype not in dtypes.HALF:

@@ -23,12 +23,17 @@ PLAIN = (torch.Tensor, torch.nn.Parameter)
 def takes_shards(kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
     """``kernel``, but by :mod:`convspec_torch.distributed` where x is a DTensor."""
 
-    def run(x: Any, *rest: Any) -> Any:
+    def run(x: Any, w: Any) -> Any:
         if type(x) in PLAIN or not is_dtensor(x):
-            return kernel(x, *rest)
-        return conv(problem, env, kernel, x, *rest)
+            return kernel(x, w)
+        return conv(problem, env, kernel, x, w)
 
-    return run
+    def run_with_bias(x: Any, w: Any, b: Any) -> Any:
+        if type(x) in PLAIN or not is_dtensor(x):
+            return kernel(x, w, b)
+        return conv(problem, env, kernel, x, w, b)
+
+    return run_with_bias if env.bias else run
 
 
 def is_dtensor(x: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
@@ -14,20 +16,30 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 
 def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
+    function, arguments = _function(call)
     if 1 in w.shape:
         w = _row_major(w)
     if 1 not in (call.in_channels, call.out_channels):
-        return _kernel(x, w, b, call)
-    return _row_major(_kernel(_row_major(x), w, b, call))
+        return function(x, w, b, *arguments)
+    return _row_major(function(_row_major(x), w, b, *arguments))
 
 
-def _kernel(x: Any, w: Any, b: Any, call: Call) -> Any:
+def kernel(call: Call) -> Callable[..., Any]:
+    """:func:`conv` for one call: a function of x, w and b alone."""
+    inner = call.out_channels if call.transposed else call.in_channels
+    if 1 in (call.in_channels, call.out_channels, inner // call.groups, *call.kernel_size):
+        return partial(conv, call=call)
+    function, arguments = _function(call)
+    return lambda x, w, b=None: function(x, w, b, *arguments)
+
+
+def _function(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """PyTorch's function, and what it takes behind x, w and b."""
     padding = [lo for lo, _ in call.padding]
     if call.transposed:
-        return TRANSPOSED[call.rank](
-            x, w, b, call.stride, padding, call.output_padding, call.groups, call.dilation
-        )
-    return FORWARD[call.rank](x, w, b, call.stride, padding, call.dilation, call.groups)
+        arguments = (call.stride, padding, call.output_padding, call.groups, call.dilation)
+        return TRANSPOSED[call.rank], arguments
+    return FORWARD[call.rank], (call.stride, padding, call.dilation, call.groups)
 
 
 def _row_major(array: Any) -> Any:
@@ -41,4 +53,4 @@ def _row_major(array: Any) -> Any:
     Gradients pass through in the same order. So a result of one channel goes through it as well:
     what comes back to the kernel would otherwise have whatever strides its user gave it.
     """
-    return array.reshape(-1).view(array.shape)
+    return array.reshape(-1).reshape(array.shape)

@@ -53,14 +53,19 @@ def _seconds(run: Run, calls: int) -> float:
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float, float]:
-    """The median of slow/fast, turn by turn, and the interval that holds it.
+    """The median of slow/fast, turn by turn, and the interval that holds it."""
+    return order_interval([a / b for a, b in zip(slow, fast, strict=True)])
+
+
+def order_interval(samples: Sequence[float]) -> tuple[float, float, float]:
+    """The median, and the interval that holds the true one.
 
     The interval goes from one order statistic to its mirror image. With n samples, the true median
     lies outside of the k-th ones from both ends with probability 2*P(Binomial(n, 1/2) < k),
     whatever the distribution; k is the largest for which that is at most 1/16, which for n = 5
     gives the extremes.
     """
-    values = sorted(a / b for a, b in zip(slow, fast, strict=True))
+    values = sorted(samples)
     n = len(values)
     below, k = 0.0, 0
     while 2 * (below + math.comb(n, k) / 2**n) <= 1 / 16:

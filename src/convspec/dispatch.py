@@ -16,6 +16,7 @@ from ast import literal_eval
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
+from operator import is_
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -222,6 +223,11 @@ def chosen(backend: str | Backend) -> Backend:
 OURS = (ConvSpecError, AssertionError, MemoryError, Warning)
 
 
+#: Kernels of calls that have been made, by all that their arrays are told apart by.
+_calls: dict[Any, Kernel] = {}
+MOST_CALLS = 4096
+
+
 def call(
     spec: ConvSpec,
     x: Any,
@@ -231,7 +237,44 @@ def call(
     out_dtype: Any,
     backend: str | Backend | None,
 ) -> Any:
-    """Compute ``spec`` on arrays: see :meth:`ConvSpec.__call__`."""
+    """Compute ``spec`` on arrays: see :meth:`ConvSpec.__call__`.
+
+    What has been decided for a call is kept for all that cannot be told apart from it.
+    """
+    key = kernel = None
+    found = _owner_of(type(x))
+    if found is not None:
+        try:
+            signature = _loaded[found].signature(x, weight, bias)
+            if signature is not None:
+                types = (type(spec), type(x), type(weight), type(bias))
+                # The text of a size tells True and 11.0 from 1 and 11.
+                size = None if output_size is None else repr(output_size)
+                key = (spec.__dict__["_text"], signature, types, size, out_dtype, backend)
+                kernel = _calls.get(key)
+        except Exception:  # what has no signature, or no hash, is looked at anew
+            key = None
+    if kernel is None:
+        return _decide(spec, x, weight, bias, output_size, out_dtype, backend, key)
+    try:
+        return kernel(x, weight) if bias is None else kernel(x, weight, bias)
+    except Exception as error:
+        if _passes(error):
+            raise
+        raise _refusal(owner(x), spec, x, error) from error
+
+
+def _decide(
+    spec: ConvSpec,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    output_size: Any,
+    out_dtype: Any,
+    backend: str | Backend | None,
+    key: Any,
+) -> Any:
+    """A call whose kernel is not known yet; it is kept under ``key``, unless that is None."""
     engine = None if backend is None else chosen(backend)
     given = (x, weight) if bias is None else (x, weight, bias)
     try:
@@ -261,18 +304,37 @@ def call(
         except TypeError:  # sizes of a fake array, and an out_dtype that is none, have no hash
             pass
         else:
+            # Kept where the backend that signed the arrays has read them, and taken nobody else's.
+            if key is not None and engine is own and all(map(is_, arrays, given)):
+                if len(_calls) >= MOST_CALLS:
+                    _calls.clear()
+                _calls[key] = kernel
             try:
                 return kernel(*arrays)
             except Exception as error:
-                # By a private exception a framework talks to itself: torch.utils.checkpoint stops
-                # by one as soon as it has recomputed enough.
-                if isinstance(error, OURS) or type(error).__name__.startswith("_"):
+                if _passes(error):
                     raise
-                raise UnsupportedError(
-                    f"backend: {engine.name} cannot compute this: {_first(error)}\n"
-                    f"  x: {sized(spec.layout, shape)}, {dtype} on {device}"
-                ) from error
+                raise _refusal(engine, spec, x, error) from error
     return _call_traced(spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error of a kernel is none of the framework's internal ones.
+
+    By a private exception a framework talks to itself: torch.utils.checkpoint stops by one as soon
+    as it has recomputed enough.
+    """
+    return isinstance(error, OURS) or type(error).__name__.startswith("_")
+
+
+def _refusal(engine: Backend, spec: ConvSpec, x: Any, error: Exception) -> UnsupportedError:
+    """What a framework's kernel has raised, as an error of ours."""
+    shape, dtype, device = engine.describe(x)
+    refusal: UnsupportedError = UnsupportedError(
+        f"backend: {engine.name} cannot compute this: {_first(error)}\n"
+        f"  x: {sized(spec.layout, shape)}, {engine.promoted(dtype, device)} on {device}"
+    )
+    return refusal
 
 
 def checked(

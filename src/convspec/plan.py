@@ -356,37 +356,45 @@ def linear(plan: Node, inputs: Sequence[Node]) -> list[Line]:
 
 
 def assemble(
-    plan: Node, inputs: Sequence[Node], operations: Mapping[str, Callable[..., Any]]
+    plan: Node,
+    inputs: Sequence[Node],
+    operations: Mapping[str, Callable[..., Any]],
+    bound: Callable[[str, dict[str, Any]], Callable[..., Any]],
 ) -> Callable[..., Any]:
-    """The plan as a plain callable of its inputs, every parameter bound.
+    """The plan as a plain callable of its inputs, every parameter bound by ``bound``.
 
-    Where the plan has symbols, it takes what they stand for as ``sizes=``.
+    Where the inputs have symbolic sizes, it takes what these stand for as ``sizes=``, and calls the
+    operations with their parameters whenever it is run.
     """
     lines = linear(plan, inputs)
     if not lines:
         return lambda x, *_, sizes=None: x
     if any(_symbolic(line.node.params) for line in lines):
         return _sized(lines, operations)
-    steps = []
+    steps = [bound(line.node.op, line.node.params) for line in lines]
+    if len(steps) == 1 and lines[0].args == tuple(range(len(inputs))) and known(*inputs[0].shape):
+        return steps[0]
+    return _straight(lines, len(inputs), steps)
+
+
+def _straight(
+    lines: list[Line], count: int, steps: Sequence[Callable[..., Any]]
+) -> Callable[..., Any]:
+    """The steps as a function with one statement for each, so that running it looks up nothing."""
+    names = [f"f{line.target}" for line in lines]
+    body = []
     for line in lines:
-        steps.append((_bound(operations[line.node.op], line.node.params), line.args, line.done))
-    count = len(inputs)
-    if len(steps) == 1 and steps[0][1] == tuple(range(count)):
-        return steps[0][0]
-
-    def kernel(*arrays: Any, sizes: Sizes | None = None) -> Any:
-        slots = list(arrays)
-        for run, args, done in steps:
-            slots.append(run(*[slots[i] for i in args]))
-            for i in done:
-                slots[i] = None
-        return slots[-1]
-
+        result = "return" if line is lines[-1] else f"v{line.target} ="
+        body.append(f"{result} f{line.target}({', '.join(f'v{i}' for i in line.args)})")
+        if line.done and line is not lines[-1]:
+            body.append(f"del {', '.join(f'v{i}' for i in line.done)}")  # memory is given back
+    inputs = ", ".join(f"v{i}" for i in range(count))
+    text = "\n  ".join([f"def kernel({inputs}, *, sizes=None):", *body])
+    text = f"def make({', '.join(names)}):\n " + text.replace("\n", "\n ") + "\n return kernel"
+    made: dict[str, Any] = {}
+    exec(text, made)
+    kernel: Callable[..., Any] = made["make"](*steps)
     return kernel
-
-
-def _bound(run: Callable[..., Any], params: dict[str, Any]) -> Callable[..., Any]:
-    return lambda *arrays, sizes=None: run(*arrays, **params)
 
 
 def _symbolic(params: dict[str, Any]) -> bool:

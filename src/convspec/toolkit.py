@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from . import dtypes
@@ -92,7 +92,13 @@ class PlanBackend(Backend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         lowered = self.plan(problem, env)
-        return self.compiled(assemble(lowered.plan, lowered.inputs, self.operations), env)
+        return self.compiled(
+            assemble(lowered.plan, lowered.inputs, self.operations, self.bound), env
+        )
+
+    def bound(self, op: str, params: dict[str, Any]) -> Callable[..., Any]:
+        """An operation as a callable of its arrays alone; whatever can be decided of it now, is."""
+        return partial(self.operations[op], **params)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         """``kernel`` as the framework likes it best; itself where nothing is to be done."""
