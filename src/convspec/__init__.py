@@ -16,6 +16,7 @@ from .natives import layer_arrays
 from .problem import Problem
 from .reference import reference
 from .spec import ConvSpec
+from .tuning import tune
 
 __version__ = "0.1.0"
 
@@ -41,4 +42,5 @@ __all__ = [
     "layer_arrays",
     "reference",
     "to_framework",
+    "tune",
 ]

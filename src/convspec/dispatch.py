@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 GROUP = "convspec.backends"
 
+#: The backend that has been measured to be the fastest (:mod:`convspec.tuning`).
+FASTEST = "fastest"
+
 #: Shape and element type of a weight or bias.
 Described = tuple[tuple[Any, ...], str]
 Array = TypeVar("Array")
@@ -275,7 +278,7 @@ def _decide(
     key: Any,
 ) -> Any:
     """A call whose kernel is not known yet; it is kept under ``key``, unless that is None."""
-    engine = None if backend is None else chosen(backend)
+    engine = None if backend is None or backend == FASTEST else chosen(backend)
     given = (x, weight) if bias is None else (x, weight, bias)
     try:
         own, x = held(x, "x", engine)
@@ -287,6 +290,14 @@ def _decide(
         if recorder is None:
             raise
         return recorder.record(spec, given, output_size, out_dtype, backend)
+    if backend == FASTEST:
+        key = None  # what is fastest depends on more than the arrays
+        arrays = (x, weight) if bias is None else (x, weight, bias)
+        _, dtype, device = own.describe(x)
+        if own.promoted(dtype, device) == dtype and not any(
+            own.traced(a) or own.differentiable(a) for a in arrays
+        ):
+            return _fastest(own, spec, arrays, output_size, out_dtype)
     if engine is None:
         engine = own
     elif engine is not own and not engine.owns(x):
@@ -325,6 +336,22 @@ def _passes(error: Exception) -> bool:
     as it has recomputed enough.
     """
     return isinstance(error, OURS) or type(error).__name__.startswith("_")
+
+
+def _fastest(
+    own: Backend, spec: ConvSpec, arrays: tuple[Any, ...], output_size: Any, out_dtype: Any
+) -> Any:
+    """The call on the backend that is fastest here, or on the arrays' own if that one fails."""
+    from . import tuning  # which needs this module
+
+    options = {"output_size": output_size, "out_dtype": out_dtype}
+    engine = tuning.fastest(own, spec, arrays, options)
+    if engine is not None:
+        try:
+            return spec(*arrays, **options, backend=engine)
+        except UnsupportedError as error:
+            tuning.warn(f"backend: {engine.name} was the fastest, but refuses: {error}")
+    return spec(*arrays, **options)
 
 
 def _refusal(engine: Backend, spec: ConvSpec, x: Any, error: Exception) -> UnsupportedError:

@@ -409,7 +409,9 @@ class ConvSpec:
             output_size: transposed only: the spatial size of the output, in ``layout``'s order.
             out_dtype: element type of the result and of the accumulation, as int32 for int8.
             backend: a backend, or the name of one, other than x's own; x is handed over by
-                DLPack and the result handed back.
+                DLPack and the result handed back. ``"fastest"`` is the one that is fastest here:
+                measured at the first such call, remembered for later ones (see
+                :func:`convspec.tune`), and x's own inside a trace or where gradients are needed.
 
         Returns:
             An array in ``output_layout``, on x's framework and device.
