@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,10 @@ def main() -> int:
     volume = made(folder, shape)
     path = Path(parsed.json)
     report = json.loads(path.read_text()) if path.exists() else _begun(parsed, shape)
-    report["goes"].append(
-        {
-            "load": os.getloadavg()[0],
-            "in_memory_positions_per_second": in_memory(volume, parsed.engine),
-            **go(folder, volume, parsed),
-        }
-    )
+    before = in_memory(volume, parsed.engine)
+    done = go(folder, volume, parsed)
+    after = in_memory(volume, parsed.engine)
+    report["goes"].append({"load": os.getloadavg()[0], "in_memory": [before, after], **done})
     _conclude(report, shape)
     path.write_text(json.dumps(report, indent=1) + "\n")
     told = {key: value for key, value in report.items() if key not in ("spec", "about", "goes")}
@@ -85,17 +83,17 @@ def made(folder: Path, shape: tuple[int, ...]) -> Path:
     return path
 
 
-def in_memory(volume: Path, engine: str) -> float:
-    """Positions per second of the convolution of some planes that lie in memory, and stay there."""
+def in_memory(volume: Path, engine: str) -> list[float]:
+    """Seconds, of the clock and of processors, for a position of some planes in memory."""
     x = np.array(np.load(volume, mmap_mode="r")[None, None, :PART])
     weight = np.ones(SPEC.weight_shape, "float32")
     seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
+    for _ in range(4):
+        start, processors = time.perf_counter(), time.process_time()
         y = SPEC(x, weight, backend=engine)
-        seconds.append(time.perf_counter() - start)
+        seconds.append((time.perf_counter() - start, time.process_time() - processors))
         del y
-    return x.size / min(seconds)
+    return [median(found) / x.size for found in zip(*seconds[1:], strict=True)]
 
 
 def go(folder: Path, volume: Path, parsed: argparse.Namespace) -> dict[str, Any]:
@@ -113,9 +111,10 @@ def go(folder: Path, volume: Path, parsed: argparse.Namespace) -> dict[str, Any]
         text=True,
         preexec_fn=_into(parsed.cgroup),
     )
-    peak, last = 0, {}
+    peak, last, processors = 0, {}, 0.0
     while run.poll() is None and time.perf_counter() - start < parsed.seconds:
-        peak = max(peak, sum(_peaks(run.pid)))
+        memory, used = _taken(run.pid)
+        peak, processors = max(peak, memory), max(processors, used)
         if journal.exists():
             last = _journal(journal)
         time.sleep(0.25)
@@ -127,6 +126,7 @@ def go(folder: Path, volume: Path, parsed: argparse.Namespace) -> dict[str, Any]
         raise SystemExit(said)
     return {
         "seconds": time.perf_counter() - start,
+        "processor_seconds": processors,
         "tiles_before": before,
         "tiles_after": _lines(journal) if killed else None,
         "killed": killed,
@@ -161,21 +161,27 @@ def _journal(journal: Path) -> dict[str, Any]:
     return {"plan": plan}
 
 
-def _peaks(pid: int) -> list[int]:
-    """The most bytes that a process and its children have had in memory, files' pages included."""
-    found = []
-    children = Path(f"/proc/{pid}/task/{pid}/children")
+def _taken(pid: int) -> tuple[int, float]:
+    """What a process and its children have taken so far.
+
+    Returns:
+        The sum of the most bytes that each has had in memory, files' pages included, and the
+        seconds of processors.
+    """
+    memory, ticks = 0, 0
     try:
-        pids = [pid, *map(int, children.read_text().split())]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
-        return []
-    for each in pids:
+        return 0, 0.0
+    for each in (pid, *children):
         try:
-            status = Path(f"/proc/{each}/status").read_text()
-        except OSError:
+            status = Path(f"/proc/{each}/status").read_text().splitlines()
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
             continue
-        found += [int(s.split()[1]) * 1024 for s in status.splitlines() if s.startswith("VmHWM")]
-    return found
+        memory += sum(int(s.split()[1]) * 1024 for s in status if s.startswith("VmHWM"))
+        ticks += int(fields[11]) + int(fields[12])  # utime and stime
+    return memory, ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _begun(parsed: argparse.Namespace, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -207,13 +213,13 @@ def _conclude(report: dict[str, Any], shape: tuple[int, ...]) -> None:
     out = SPEC.output_shape((1, 1, *shape))[2:]
     counts = [-(-n // t) for n, t in zip(out, tile[2:], strict=True)]
     done = prod(counts) if report["finished"] else last["tiles_after"]
-    seconds = sum(go["seconds"] for go in goes)
-    report["seconds"] = seconds
     report["tile"], report["tiles"], report["tiles_done"] = tile[2:], prod(counts), done
-    report["positions_per_second"] = prod(shape) * done / prod(counts) / seconds
-    rates = sorted(go["in_memory_positions_per_second"] for go in goes)
-    report["in_memory_positions_per_second"] = rates[len(rates) // 2]
-    report["of_in_memory"] = report["positions_per_second"] / rates[len(rates) // 2]
+    positions = prod(shape) * done / prod(counts)
+    samples = [sample for go in goes for sample in go["in_memory"]]
+    for i, name in enumerate(("seconds", "processor_seconds")):
+        report[name] = sum(go[name] for go in goes)
+        apart = report[f"in_memory_{name}"] = positions * median(each[i] for each in samples)
+        report[f"{name}_of_in_memory"] = report[name] / apart
     # Each cut is read twice as far as the halo reaches to both sides.
     sides = zip(shape, counts, SPEC.halo, strict=True)
     report["predicted_read_bytes"] = 4 * prod(n + (c - 1) * (lo + hi) for n, c, (lo, hi) in sides)
