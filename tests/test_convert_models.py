@@ -188,6 +188,38 @@ def test_keras_models_that_are_classes(tmp_path: Path) -> None:
         assert sorted(found) == ["dense.bias", "dense.weight"]
 
 
+def test_what_is_behind_something_unknown_is_asked(tmp_path: Path) -> None:
+    """A Keras layer that nobody knows, a reshape that mixes channels and positions."""
+    import json
+
+    import keras
+    import torch
+    from torch import nn
+
+    from convspec.convert.keras_models import kinds_of_config
+    from convspec.convert.torch_models import kinds_of_torch
+
+    keras.utils.clear_session()
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(5, name="d")]
+    config = json.loads(keras.Sequential([keras.Input((6, 6, 3)), *layers]).to_json())
+    assert kinds_of_config(config)["d"][0].flatten is not None
+    config["config"]["layers"][2]["class_name"] = "TheirOwnFlatten"
+    assert kinds_of_config(config)["d"][0].flatten is None
+
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.fc = nn.Linear(32, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.conv(x).view(x.size(0), 2, -1))
+
+    model = Mixing()
+    assert model(torch.zeros(1, 3, 6, 6)).shape == (1, 2, 5)
+    assert kinds_of_torch(model)["fc"][0].flatten is None
+
+
 def test_keras_attributes_that_are_called_like_other_classes(tmp_path: Path) -> None:
     """A transposed convolution in an attribute called conv2d: its square kernel is no conv."""
     import keras

@@ -15,7 +15,8 @@ from math import prod
 from .kinds import Flatten
 
 #: One letter and its size. ``C`` and spatial letters come from convolutions, ``F`` is a dense
-#: layer's outputs, ``?`` an axis of which nothing is known.
+#: layer's outputs, ``?`` an axis of the model's input, of which nothing is known; ``!`` one behind
+#: something unknown, which may be channels and positions mixed.
 Factor = tuple[str, int | None]
 Axis = tuple[Factor, ...]
 
@@ -35,9 +36,9 @@ class Value:
     def sized(self, shape: Sequence[int | None]) -> Value:
         """The value with the sizes that somebody knows, behind the batch."""
         if self.axes is None:
-            return replace(self, axes=tuple((("?", n),) for n in shape))
+            return replace(self, axes=tuple((("!", n),) for n in shape))
         if len(self.axes) != len(shape):
-            return replace(self, axes=tuple((("?", n),) for n in shape), makers=frozenset())
+            return Value(tuple((("!", n),) for n in shape))
         pairs = zip(self.axes, shape, strict=True)
         return replace(
             self,
@@ -117,7 +118,7 @@ class Flow:
             return self.vector(layer, x, -1)
         if x.axes is not None and len(x.axes) >= count:
             letters = "".join(axis[0][0] for axis in x.axes[-count:] if len(axis) == 1)
-            if len(letters) == count == len(set(letters)) and "?" not in letters:
+            if len(letters) == count == len(set(letters)) and not set(letters) & set("?!"):
                 self._at(layer).axes = letters
         return x
 
@@ -167,7 +168,7 @@ class Flow:
         if plain and x.makers:
             return Value(tuple((("?", n),) for n in known), x.makers)
         self.lost(x)
-        return Value(tuple((("?", n),) for n in known))
+        return Value(tuple((("!", n),) for n in known))
 
     def pooled(self, x: Value) -> Value:
         """Over all positions: channels alone are left."""
@@ -184,11 +185,11 @@ class Flow:
         longest = max(len(v.axes or ()) for v in known)
         best = max(
             (v for v in known if len(v.axes or ()) == longest),
-            key=lambda v: sum(letter not in "F?" for axis in v.axes or () for letter, _ in axis),
+            key=lambda v: sum(letter not in "F?!" for axis in v.axes or () for letter, _ in axis),
         )
         makers: frozenset[str] = frozenset()
         assert best.axes is not None
-        named = any(letter not in "F?" for axis in best.axes for letter, _ in axis)
+        named = any(letter not in "F?!" for axis in best.axes for letter, _ in axis)
         for value in values:
             if value is best or not value.makers:
                 continue
@@ -236,7 +237,7 @@ class Flow:
         """At the end of the model: features that were reshaped have an order that is open."""
         for value in values:
             axes = value.axes or ()
-            if len(axes) > 1 and any(letter == "?" for axis in axes for letter, _ in axis):
+            if len(axes) > 1 and any(letter in "?!" for axis in axes for letter, _ in axis):
                 self.lost(value)
 
     # ---- what is told ----
@@ -271,6 +272,8 @@ def order_of(axis: Axis) -> Flatten | bool | None:
     """The order of the features along an axis: False for none, None if it is open."""
     factors = [factor for factor in axis if factor[1] != 1]
     letters = "".join(letter for letter, _ in factors)
+    if "!" in letters:
+        return None
     if len(factors) < 2:
         return False
     if "?" in letters or len(set(letters)) != len(letters):

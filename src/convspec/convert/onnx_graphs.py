@@ -189,8 +189,8 @@ class _Graph:
     def _value(self, name: str) -> Value:
         if name in self.values:
             return self.values[name]
-        shape = self.shapes.get(name)
-        return Value() if not shape else Value().sized(shape[1:])
+        shape = self.shapes.get(name)  # of an input of the graph
+        return Value(tuple((("?", n),) for n in shape[1:])) if shape else Value()
 
     def _through(self, layer: str, node: Any, inputs: Sequence[Value]) -> Value:
         flow, given = self.flow, _attributes(node)

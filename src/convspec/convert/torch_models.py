@@ -121,8 +121,12 @@ def _traced(model: Any, flow: Flow, layers: set[str]) -> bool:
     except Exception:  # whatever the model's own code does with what is no tensor
         return False
     values: dict[Any, Value] = {}
-    for node in graph.nodes:
-        values[node] = _node(flow, model, node, values)
+    try:
+        for node in graph.nodes:
+            values[node] = _node(flow, model, node, values)
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError):  # arguments of any kind
+        flow.told.clear()
+        return False
     return True
 
 
