@@ -291,6 +291,18 @@ def test_channels_last_is_kept() -> None:
     assert SPECS["volume"](*arrays(SPECS["volume"])).is_contiguous()
 
 
+@pytest.mark.parametrize("layout", ["NHWC", "NDHWC"])
+def test_channels_last_costs_no_copy(layout: str) -> None:
+    """A chain of calls: views and kernels alone, and memory stays channels-last throughout."""
+    spec = ConvSpec(4, 4, 3, padding=1, layout=layout)
+    x, w, b = arrays(spec)
+    graph = make_fx(lambda x: spec(spec(x, w, b).relu(), w, b))(x)
+    names = [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
+    assert set(names) <= {"aten.permute.default", "aten.convolution.default", "aten.relu.default"}
+    assert names.count("aten.convolution.default") == 2
+    assert spec(x, w, b).is_contiguous()
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_tensors_without_data(name: str) -> None:
     """Shape and type come out; nothing is there to read."""
