@@ -64,3 +64,18 @@ def full() -> Document:
     ]
     settings = Settings("standard", 3, (), probe=True)
     return document(runs, CASES, settings, {("torch", PLAIN[3].line): SMALL})
+
+
+#: Drawn for a backend that claims no half types.
+STEERED = [Case("exact", TURNED, (2, 6, 4), seed=seed) for seed in range(40, 46)]
+
+
+def several(count: int = 3) -> Document:
+    """Backends side by side that claim a part, and were asked for more in its place."""
+    names = ["torch", "a_rather_long_package.and_module:object", "tensorflow-without-onednn", "mlx"]
+    steered = [Result(case, GOOD, steered=True) for case in STEERED]
+    runs = [
+        Run(name, "2.1", [*map(_wrong, CASES), *steered])
+        for name in [*names, *(f"another-{i}" for i in range(9))][:count]
+    ]
+    return document(runs, CASES, Settings("standard", 3))

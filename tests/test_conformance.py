@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -14,9 +15,11 @@ import convspec
 import convspec_conformance as conformance
 from convspec import ConvSpec, ConvSpecError, LayoutError, ShapeError, UnsupportedError
 from convspec.dtypes import COMPLEX, HALF, INTEGER
-from convspec_conformance import bounds, fillings, oracles
-from convspec_conformance.cases import GRADIENTS, JUDGES, WRONGS, Case
+from convspec_conformance import bounds, fillings, judges, oracles, special
+from convspec_conformance.cases import GRADIENTS, JUDGES, VIEWS, WRONGS, Case
 from convspec_conformance.generate import features, wrong_call
+from convspec_conformance.judges import possible
+from convspec_conformance.steering import instead
 
 STANDARD = conformance.suite("standard", seed=0)
 
@@ -42,6 +45,79 @@ def test_a_case_is_one_line() -> None:
 def test_malformed_lines(line: str, message: str) -> None:
     with pytest.raises(ConvSpecError, match=re.escape(message)):
         conformance.parse(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("exact float32 1x2x8 seed=1 | ConvSpec(1, 1, (2,))", "x: has 2 channels on axis 1 (C)"),
+        ("exact float32 1x1x8x8 seed=1 | ConvSpec(1, 1, (2,))", "x: has 4 axes, but layout"),
+        ("exact float32 1x1x1 seed=1 | ConvSpec(1, 1, (2,))", "kernel_size: on axis W the kernel"),
+        ("exact float9 1x1x8 seed=1 | ConvSpec(1, 1, (2,))", "dtype: float9 is none of float16,"),
+        ("exact int8 1x1x8 seed=1 out=x | ConvSpec(1, 1, (2,))", "out: x is none of float16,"),
+        ("exact float32 1x1x8 seed=1 out=int8 | ConvSpec(1, 1, (2,))", "out_dtype: float32 arrays"),
+        ("exact float32 1x1x8 seed=1 wrong=axes | ConvSpec(1, 1, (2,))", "wrong= belongs to the"),
+        ("refusal float32 1x1x8 seed=1 | ConvSpec(1, 1, (2,))", "wrong= belongs to the judge"),
+        (
+            "refusal float32 1x1x8 seed=1 wrong=one_channel | ConvSpec(1, 1, (2,))",
+            "'one_channel' says nothing of such a convolution.",
+        ),
+        ("groups float32 1x1x8 seed=1 | ConvSpec(1, 1, (2,))", "'groups' says nothing of such"),
+        ("bounded int8 1x1x8 seed=1 filling=real | ConvSpec(1, 1, (2,))", "'bounded' says nothing"),
+        ("gradient int8 1x1x8 seed=1 | ConvSpec(1, 1, (2,))", "'gradient' says nothing of such"),
+        (
+            "exact float32 1x1x8 seed=1 filling=real | ConvSpec(1, 1, (2,))",
+            "filling=real is not for 'exact' on these types.",
+        ),
+    ],
+)
+def test_cases_that_ask_for_nothing(line: str, why: str) -> None:
+    with pytest.raises(ConvSpecError, match=re.escape(f"\n  cannot be asked: {why}")):
+        possible(line)
+
+
+def test_all_that_is_drawn_can_be_asked() -> None:
+    for case in STANDARD:
+        assert possible(case.line) == case
+
+
+@dataclass
+class Narrow:
+    """Claims one dtype, one rank and one order, of the plainest convolutions there are."""
+
+    name: str = "narrow"
+
+    def __call__(self, case: Case) -> bool:
+        spec = case.spec
+        plain = spec.groups == 1 and not spec.transposed and spec.padding_mode == "zeros"
+        last = (spec.layout, spec.output_layout, spec.weight_layout) == ("NHWC", "NHWC", "HWIO")
+        return plain and last and (case.dtype, case.out_dtype) == ("float32", None)
+
+
+def test_who_claims_little_is_asked_as_much_as_others() -> None:
+    narrow = Narrow()
+    places = [case for case in STANDARD if case.judge != "refusal" and not narrow(case)]
+    found = [instead(case, narrow) for case in places[::5]]
+    drawn = [case for case in found if case is not None]
+    assert len(drawn) > 0.85 * len(found)
+    assert all(narrow(case) and possible(case.line) == case for case in drawn)
+    assert [instead(case, narrow) for case in places[:20:5]] == found[:4]
+    # As various as the claims allow.
+    asked = [features(case) for case in drawn if case.judge == "exact"]
+    for name, least in (("stride", 3), ("dilation", 3), ("padding", 5), ("batch", 3), ("view", 3)):
+        assert len({f[name] for f in asked}) >= least, name
+    kept = [
+        case
+        for case, place in zip(found, places[::5], strict=True)
+        if case and case.judge == place.judge
+    ]
+    assert len(kept) > 0.8 * len(drawn)
+
+
+def test_in_the_place_of_a_refusal_or_of_nothing_comes_nothing() -> None:
+    refusal = next(case for case in STANDARD if case.judge == "refusal")
+    assert instead(refusal, lambda case: True) is None
+    assert instead(STANDARD[0], lambda case: False) is None
 
 
 def test_the_same_seed_gives_the_same_cases() -> None:
@@ -118,7 +194,7 @@ def test_every_value_and_most_pairs_of_choices_are_covered() -> None:
 def test_the_two_oracles_agree() -> None:
     """Exactly on integers; on real numbers to far less than any bound allows."""
     for case in STANDARD:
-        if case.judge not in ("exact", "bounded"):
+        if case.judge not in ("exact", "bounded") or case.filling == "nonfinite":
             continue
         x, w, b = fillings.arrays(case)
         y = oracles.windows(case.spec, x, w, b, output_size=case.output_size)
@@ -149,6 +225,122 @@ def test_exact_fillings_stay_exact() -> None:
         y = convspec.reference(case.spec, *wide, output_size=case.output_size)
         # |re| + |im| is up to sqrt(2) of the magnitude, and a product has two of them.
         assert y.size == 0 or y.max() <= fillings.EXACT[out] * (2 if out in COMPLEX else 1)
+
+
+# ---- NaN, infinities, and the ends of a type's range ----
+
+
+def spread(spec: ConvSpec, x: Any, w: Any, y: Any) -> str:
+    """The verdict on ``y`` for these arrays."""
+    expected, open_to_nan = special.expected(Case("exact", spec, x.shape), x, w, None)
+    return judges._spread(np.asarray(y, "float64"), expected, open_to_nan).status
+
+
+def test_what_a_nan_and_an_infinity_may_do() -> None:
+    """By hand: each window of two that touches it, by its sign, and no other."""
+    nan, inf = np.nan, np.inf
+    spec = ConvSpec(1, 1, (2,), bias=False)
+    x, w = np.array([[[1, 2, inf, 3, 4.0]]]), np.array([[[1, -2.0]]])
+    assert spread(spec, x, w, [[[-3, -inf, inf, -5]]]) == "pass"
+    for wrong in ([-3, nan, inf, -5], [-3, inf, inf, -5], [-3, -inf, 9, -5], [nan, -inf, inf, -5]):
+        assert spread(spec, x, w, [[wrong]]) == "fail"
+    assert spread(spec, np.array([[[1, 2, nan]]]), w, [[[-3, nan]]]) == "pass"
+    assert spread(spec, x, np.array([[[0, 1.0]]]), [[[2, inf, nan, 4]]]) == "pass"
+    # Infinities of both signs, in one window.
+    both = np.array([[[1, inf, -inf, 1.0]]])
+    assert spread(spec, both, np.array([[[1, 1.0]]]), [[[inf, nan, -inf]]]) == "pass"
+
+
+def test_zeros_in_between_may_be_left_out() -> None:
+    spec, w = ConvSpec(1, 1, (2,), padding=1, bias=False), np.array([[[np.inf, 3.0]]])
+    x = np.array([[[1, 2.0]]])
+    for first in (3, np.nan):  # the infinite tap lies on the zero before the input
+        assert spread(spec, x, w, [[[first, np.inf, np.inf]]]) == "pass"
+    assert spread(spec, x, w, [[[4, np.inf, np.inf]]]) == "fail"
+    assert spread(spec, x, w, [[[3, np.nan, np.inf]]]) == "fail"
+    # And between the elements of a transposed convolution's input.
+    up = ConvSpec(1, 1, (2,), stride=2, bias=False, transposed=True)
+    for y in ([np.inf, 3, np.inf, 6], [np.inf, np.nan, np.inf, np.nan]):
+        assert spread(up, x, w, [[y]]) == "pass"
+    assert spread(up, x, w, [[[np.inf, 4, np.inf, 6]]]) == "fail"
+    # And a number between the taps of a dilated kernel.
+    wide, w = ConvSpec(1, 1, (2,), dilation=2, bias=False), np.array([[[1.0, 1]]])
+    x = np.array([[[1, np.nan, 3, 4, 5]]])
+    for first in (4, np.nan):
+        assert spread(wide, x, w, [[[first, np.nan, 8]]]) == "pass"
+    assert spread(wide, x, w, [[[4, np.nan, np.nan]]]) == "fail"
+
+
+def test_fillings_reach_what_they_are_for() -> None:
+    kinds = {
+        name: [c for c in STANDARD if c.filling == name] for name in ("nonfinite", "tiny", "huge")
+    }
+    assert min(map(len, kinds.values())) > 5
+    for case in kinds["nonfinite"]:
+        given = [a for a in fillings.arrays(case) if a is not None]
+        spoils = sum(int((~np.isfinite(a.astype("float64"))).sum()) for a in given)
+        assert spoils <= 4
+        assert spoils or 0 in case.input_shape
+    with np.errstate(over="ignore"):
+        results = {
+            case: convspec.reference(
+                case.spec,
+                *fillings.arrays(case),
+                output_size=case.output_size,
+                out_dtype=case.out_dtype,
+            )
+            for case in (*kinds["tiny"], *kinds["huge"])
+        }
+    for case in kinds["tiny"]:
+        y = np.abs(results[case].astype("float64"))
+        least = float(ml_dtypes.finfo(results[case].dtype).smallest_normal)
+        assert not y.size or ((y > 0) & (y < least)).any(), case.line
+    infinite = [case for case in kinds["huge"] if np.isinf(results[case].astype("float64")).any()]
+    assert len(infinite) > 0.5 * len(kinds["huge"])
+
+
+def test_subnormal_numbers_may_be_taken_for_zero_but_not_in_float16() -> None:
+    class Flushing(conformance.BackendTarget):
+        def run(self, *arguments: Any, **options: Any) -> np.ndarray:
+            y = super().run(*arguments, **options)
+            small = np.abs(y.astype("float64")) < float(ml_dtypes.finfo(y.dtype).smallest_normal)
+            return np.where(small, np.zeros((), y.dtype), y)
+
+    target = Flushing(convspec.get_backend("numpy"))
+    spec = ConvSpec(2, 3, (2,))
+    for dtype, status in (
+        ("float16", "fail"),
+        ("bfloat16", "pass"),
+        ("float32", "pass"),
+        ("float64", "pass"),
+    ):
+        case = Case("exact", spec, (1, 2, 5), dtype=dtype, filling="tiny", seed=1)
+        assert conformance.judge(case, target).status == status, dtype
+        assert conformance.judge(case, HalfOff()).status == "fail", dtype
+
+
+class HalfOff:
+    """Results of which the largest number of the type is a part."""
+
+    name = "off"
+
+    def claims(self, case: Case) -> convspec.Support:
+        return convspec.Support(True, "native")
+
+    def run(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
+        y = convspec.reference(spec, *arrays, **options)
+        return y + np.asarray(1, y.dtype)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_are_the_same_numbers_in_other_memory(view: str) -> None:
+    for shape in ((3,), (2, 3), (2, 1, 4)):
+        a = np.arange(float(np.prod(shape)) + 1)[1:].reshape(shape)
+        b = fillings.viewed(a, view, seed=1)
+        assert np.array_equal(a, b)
+        dense = view == "plain" or (view == "flipped" and shape[1 % len(shape)] == 1)
+        assert b.flags.c_contiguous == dense, (view, shape)
+        assert b.flags.writeable
 
 
 class HalfAccumulator:
@@ -183,7 +375,9 @@ def test_wide_half_fillings_show_a_narrow_accumulator() -> None:
         caught = {
             (case.dtype, case.filling)
             for case in cases
-            if case.judge == "exact" and conformance.judge(case, target).status == "fail"
+            if case.judge == "exact"
+            and case.filling in ("small", "wide")
+            and conformance.judge(case, target).status == "fail"
         }
         assert caught == {("float16", "wide"), ("bfloat16", "wide")}
 

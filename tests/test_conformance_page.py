@@ -70,8 +70,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """The report, open in a browser without a window."""
     driver = shutil.which("chromedriver")
     assert driver, "this test needs a browser: apt-get install chromium chromium-driver"
-    file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(page(REPORT), encoding="utf-8")
+    folder = tmp_path_factory.mktemp("page")
+    for name, report in (("report", REPORT), ("three", made.several(3)), ("nine", made.several(9))):
+        (folder / f"{name}.html").write_text(page(report), encoding="utf-8")
+    file = folder / "report.html"
     options = Options()
     for argument in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(argument)
@@ -81,14 +83,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         yield chrome
 
 
-def show(browser: Chrome, width: int = 1440, scheme: str = "light", at: str = "") -> None:
-    """Load the page anew."""
+def show(
+    browser: Chrome, width: int = 1440, scheme: str = "light", at: str = "", name: str = "report"
+) -> None:
+    """Load a page anew."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get("about:blank")
-    browser.get(browser.address + at)  # type: ignore[attr-defined]
+    address = browser.address.replace("report.html", f"{name}.html")  # type: ignore[attr-defined]
+    browser.get(address + at)
 
 
 def find(browser: Any, selector: str) -> list[Any]:
@@ -159,6 +164,37 @@ def test_nothing_overlaps_sticks_out_or_fades(
     png = base64.b64decode(shot["data"])
     (tmp_path / f"{width}-{scheme}.png").write_bytes(png)
     assert struct.unpack(">II", png[16:24]) == (width, 2000)
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_three_backends_stand_side_by_side(browser: Chrome, tmp_path: Path, width: int) -> None:
+    """No column of the table is out of sight, and no text is cut off."""
+    show(browser, width, name="three")
+    edges = browser.execute_script(
+        "return [...document.querySelectorAll('#matrix thead th, #matrix .cell')].map(e =>"
+        " [e.getBoundingClientRect().right, e.scrollWidth - e.clientWidth, e.textContent])"
+        ".filter(([right]) => right > 0)"
+    )
+    assert len(edges) > 50
+    # They fill the table: nothing is spent on a column that is not there.
+    assert max(right for right, *_ in edges) > 0.93 * width
+    assert [edge for edge in edges if edge[0] > width or edge[1] > 0] == []
+    boxes = browser.execute_script(MEASURE)
+    assert outside(boxes, width) == []
+    assert overlaps(boxes) == []
+    assert not one(browser, "#aside").is_displayed()
+    texts = {cell.text for cell in find(browser, ".cell")}
+    assert {"2 of 6 +6", "2 of 6", "4 bad"} <= texts, texts
+    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {})
+    (tmp_path / f"three-{width}.png").write_bytes(base64.b64decode(shot["data"]))
+
+
+def test_more_backends_than_fit_are_told_of(browser: Chrome) -> None:
+    show(browser, 390, name="nine")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert one(browser, "#aside").text == "The table goes on to the right."
+    show(browser, 1440, name="nine")
+    assert overlaps(browser.execute_script(MEASURE)) == []
 
 
 @pytest.mark.parametrize(

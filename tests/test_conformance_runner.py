@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import convspec_conformance as conformance
 from convspec import ConvSpec, ConvSpecError
 from convspec_conformance.journal import Journal
 from convspec_conformance.runner import Limits, Result, Run, Worker, run
+from convspec_conformance.worker import Loaded
 
 FRAGILE = "conformance_targets:fragile"
 
@@ -119,16 +121,23 @@ def test_a_worker_says_when_it_cannot_come_back() -> None:
 # ---- journals ----
 
 
-def recorded(path: Path, cases: list[conformance.Case]) -> tuple[Run, list[Result]]:
+def recorded(
+    path: Path, cases: list[conformance.Case], *, steered: bool = False
+) -> tuple[Run, list[Result]]:
     """A run with a journal, and the results that it had to compute."""
     journal = Journal(path)
     new: list[Result] = []
 
     def record(result: Result) -> None:
         new.append(result)
-        journal.add(FRAGILE, "7.1", result)
+        journal.add(FRAGILE, code[0], result)
 
-    found = run(FRAGILE, cases, loaded=partial(journal.known, FRAGILE), record=record)
+    def loaded(target: Loaded) -> Mapping[str, Result]:
+        code[:] = [target]
+        return journal.known(FRAGILE, target)
+
+    code = [Loaded()]
+    found = run(FRAGILE, cases, steered=steered, loaded=loaded, record=record)
     journal.close()
     return found, new
 
@@ -144,9 +153,44 @@ def test_a_run_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert whole.results[4].verdict == first[2].verdict
     assert len(path.read_text().splitlines()) == 5
     again = Journal(path)
-    assert len(again.known(FRAGILE, "7.1")) == 5
-    assert again.known(FRAGILE, "7.2") == {}
-    assert again.known("numpy", "7.1") == {}
+    with Worker(FRAGILE) as worker:
+        target = worker.start()
+    assert target.version == "7.1"
+    assert len(again.known(FRAGILE, target)) == 5
+    assert again.known(FRAGILE, replace(target, version="7.2")) == {}
+    assert again.known(FRAGILE, replace(target, code="other")) == {}
+    assert again.known("numpy", target) == {}
+
+
+def test_code_that_has_changed_has_another_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend's package, and a module next to it; but not what has nothing to do with it."""
+    package = tmp_path / "edited_backend"
+    package.mkdir()
+    (tmp_path / "helper_of_it.py").write_text("SCALE = 1\n")
+    (package / "__init__.py").write_text("from .engine import made\n")
+    (package / "engine.py").write_text(
+        "import conformance_targets, helper_of_it\n"
+        "class Edited(conformance_targets.Fragile):\n    pass\n"
+        "def made():\n    return Edited()\n"
+    )
+    (package / "later.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def code() -> str:
+        with Worker("edited_backend:made") as worker:
+            return worker.start().code
+
+    first = code()
+    (tmp_path / "unrelated.py").write_text("")
+    assert code() == first
+    found = {first}
+    for file in ("helper_of_it.py", "edited_backend/engine.py", "edited_backend/later.py"):
+        with (tmp_path / file).open("a") as source:
+            source.write("# changed\n")
+        found.add(code())
+    assert len(found) == 4
 
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
@@ -156,3 +200,25 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
         Journal(path)
     with pytest.raises(ConvSpecError, match=r"resume: .* cannot be used"):
         Journal(tmp_path)
+
+
+# ---- who claims little ----
+
+
+def test_in_the_place_of_an_unclaimed_case_comes_one_that_is_claimed(tmp_path: Path) -> None:
+    """The same at each run, whatever is known; the level's own results stay what they are."""
+    cases = [GOOD[0], case(fake.UNCLAIMED), case(fake.UNCLAIMED, seed=5)]
+    found, _ = recorded(tmp_path / "journal", cases, steered=True)
+    assert [(r.claimed, r.steered) for r in found.results] == [
+        (True, False),
+        (False, False),
+        (False, False),
+        (True, True),
+        (True, True),
+    ]
+    assert {r.verdict.status for r in found.results[3:]} == {"pass"}
+    assert found.results[3].case != found.results[4].case
+    again, new = recorded(tmp_path / "journal", cases, steered=True)
+    assert again.results == [replace(r, seconds=round(r.seconds, 4)) for r in found.results]
+    assert new == []
+    assert run(FRAGILE, cases).results[3:] == []

@@ -92,7 +92,12 @@ def test_the_number_of_tries_is_limited() -> None:
 def test_snippets_run(backend: convspec.Backend, capsys: pytest.CaptureFixture[str]) -> None:
     """In the framework's own words; JAX compiles each operation of each."""
     target = conformance.BackendTarget(backend)
-    exact = [case for case in STANDARD if case.judge == "exact" and target.claims(case)]
+    told = ("small", "wide")
+    exact = [
+        case
+        for case in STANDARD
+        if case.judge == "exact" and case.filling in told and target.claims(case)
+    ]
     views = {view: [c for c in exact if c.view == view] for view in ("plain", "reversed")}
     empty = [case for case in exact if 0 in case.input_shape]
     permuted = [case for case in exact if case.view == "permuted"]

@@ -78,6 +78,10 @@ def _judged(name: str, judges: Iterable[str]) -> Capability:
     return Capability("judged by", name, lambda case: case.judge in names)
 
 
+def _filled(name: str, filling: str) -> Capability:
+    return Capability("judged by", name, lambda case: case.filling == filling)
+
+
 #: All capabilities, in the order of a table.
 CAPABILITIES = (
     *(_rank(rank) for rank in (1, 2, 3)),
@@ -126,9 +130,16 @@ CAPABILITIES = (
         lambda case: any(_size(case, letter) == 1 for letter in case.spec.spatial),
     ),
     Capability("memory", "reversed axes", lambda case: case.view == "reversed"),
+    Capability("memory", "one axis reversed", lambda case: case.view == "flipped"),
     Capability("memory", "permuted axes", lambda case: case.view == "permuted"),
+    Capability("memory", "part of a larger array", lambda case: case.view == "sliced"),
     _judged("exact numbers", ["exact"]),
     _judged("error bounds", ["bounded"]),
+    _filled("NaN and infinities", "nonfinite"),
+    _filled("subnormal numbers", "tiny"),
+    _filled("overflow of float16", "huge"),
+    _judged("changes in place", ["again"]),
+    _judged("calls from two threads", ["threads"]),
     _judged("gradients", ["gradient"]),
     _judged("second gradients", ["gradient2"]),
     _judged("properties", PROPERTIES),

@@ -12,6 +12,8 @@ from convspec import ConvSpec, ConvSpecError
 JUDGES = (
     "exact",
     "bounded",
+    "again",
+    "threads",
     "linearity",
     "shift",
     "groups",
@@ -27,9 +29,10 @@ JUDGES = (
 #: The judges of gradients.
 GRADIENTS = ("gradient", "gradient2")
 #: Where numbers come from: see :mod:`convspec_conformance.fillings`.
-FILLINGS = ("small", "wide", "real")
-#: How an array lies in memory: row-major, reversed along its axes, or with its axes permuted.
-VIEWS = ("plain", "reversed", "permuted")
+FILLINGS = ("small", "wide", "real", "nonfinite", "tiny", "huge")
+#: How an array lies in memory: row-major, reversed along all axes or along one, with its axes
+#: permuted, or as every second column of a larger one.
+VIEWS = ("plain", "reversed", "flipped", "permuted", "sliced")
 #: Calls that have to be refused: see :mod:`convspec_conformance.refusals`.
 WRONGS = (
     "axes",

@@ -14,13 +14,15 @@ from convspec.dispatch import entry_points
 from convspec.tables import Column, Row, progress, show
 
 from . import capabilities, floor
-from .cases import Case, parse
+from .cases import Case
 from .catalogue import CATALOGUE, describe
 from .generate import LEVELS, suite
 from .journal import Journal
+from .judges import possible
 from .reports import document, junit, markdown, page, terminal
 from .runner import Limits, Result, Run, require, run
 from .smallest import smallest
+from .worker import Loaded
 
 #: Forms of report on disk, by option.
 FORMS: dict[str, Callable[[document.Document], str]] = {
@@ -111,7 +113,7 @@ def _wanting(least: float, target: document.Document) -> bool:
 
 
 def _cases(parsed: argparse.Namespace) -> list[Case]:
-    drawn = [parse(line) for line in parsed.case] or suite(parsed.level, parsed.seed)
+    drawn = [possible(line) for line in parsed.case] or suite(parsed.level, parsed.seed)
     cases = [case for case in dict.fromkeys(drawn) if _asked(case, parsed.only)]
     if not cases:
         raise ConvSpecError(f"only: no case of this level has {' and '.join(parsed.only)!r}.")
@@ -145,6 +147,7 @@ def _runs(
                         jobs=parsed.jobs,
                         limits=limits,
                         probe=settings.probe,
+                        steered=not (parsed.case or parsed.only),
                         loaded=recording.loaded,
                         record=recording.record,
                     )
@@ -162,26 +165,27 @@ class _Recording:
         self.name = name
         self.journal = journal
         self.step = step
-        self.version = ""
+        self.target = Loaded()
         self.bad = 0
 
-    def loaded(self, version: str) -> dict[str, Result]:
-        self.version = version
+    def loaded(self, target: Loaded) -> dict[str, Result]:
+        self.target = target
         if self.journal is None:
             return {}
-        known = self.journal.known(self.name, version)
+        known = self.journal.known(self.name, target)
         for result in known.values():
             self._count(result)
         return known
 
     def record(self, result: Result) -> None:
         if self.journal is not None:
-            self.journal.add(self.name, self.version, result)
+            self.journal.add(self.name, self.target, result)
         self._count(result)
 
     def _count(self, result: Result) -> None:
         self.bad += result.verdict.bad
-        self.step(f"{self.name}: {self.bad} bad")
+        if not result.steered:  # which the length of the bar does not know of
+            self.step(f"{self.name}: {self.bad} bad")
 
 
 def _add_run(commands: Any) -> None:

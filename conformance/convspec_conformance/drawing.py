@@ -25,7 +25,10 @@ CUSTOM = "ABDEFGHKTVZ"
 PADDING_MODES = ("reflect", "replicate", "circular")
 #: Channels of a group, and sizes of an axis, that reach past the vectors and blocks of kernels.
 MANY = (16, 17, 32, 33, 64)
-LONG = (33, 64, 65, 130, 257)
+LONG = (33, 64, 65, 130, 257, 515)
+#: Samples and steps that seldom occur, and are more than kernels are unrolled by.
+CROWD = (5, 8, 17, 33, 66)
+FAR = (4, 5, 8, 9)
 #: float32 is what convolutions are mostly made in; the rest follow with equal shares.
 DTYPES = ("float32",) * 5 + ALL
 
@@ -47,11 +50,12 @@ def _any_case(rng: Rng, max_rank: int) -> Case:
     most = {1: 9, 2: 8, 3: 5}.get(spec.rank, 3)
     sizes = {letter: int(rng.integers(1, most + 1)) for letter in spec.spatial}
     if rng.random() < 0.08:
-        sizes[_pick(rng, spec.spatial)] = _pick(rng, LONG)
-    sizes.update(N=_pick(rng, (1, 1, 1, 2, 2, 2, 3, 3, 0)), C=spec.in_channels)
+        sizes[pick(rng, spec.spatial)] = pick(rng, LONG)
+    batch = pick(rng, CROWD if rng.random() < 0.06 else (1, 1, 1, 2, 2, 2, 3, 3, 0))
+    sizes.update(N=batch, C=spec.in_channels)
     shape = tuple(sizes[letter] for letter in spec.layout)
-    dtype = _pick(rng, DTYPES)
-    out_dtype = _pick(rng, _wider(dtype)) if rng.random() < 0.2 else None
+    dtype = pick(rng, DTYPES)
+    out_dtype = pick(rng, _wider(dtype)) if rng.random() < 0.2 else None
     output_size = None
     if spec.transposed and not any(spec.output_padding) and rng.random() < 0.4:
         output_size = _any_output_size(rng, spec, shape)
@@ -60,7 +64,7 @@ def _any_case(rng: Rng, max_rank: int) -> Case:
 
 
 def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
-    rank = _pick(
+    rank = pick(
         rng, (1, 2, 2, 3, 3)[: 2 * max_rank - 1] if max_rank <= 3 else range(1, 1 + max_rank)
     )
     letters = STANDARD[-rank:]
@@ -71,10 +75,10 @@ def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
     layout = _any_layout(rng, letters)
     spatial = "".join(letter for letter in layout if letter not in "NC")
     weight_layout = None if rng.random() < 0.3 else _shuffled(rng, "OI" + letters)
-    group_axis = _pick(rng, (None, "O", "I"))
+    group_axis = pick(rng, (None, "O", "I"))
     if weight_layout and depthwise and not transposed and rng.random() < 0.7:
         weight_layout, group_axis = weight_layout.replace("O", "M"), None
-    stride = _per_axis(rng, rank, (1, 1, 2, 3))
+    stride = _per_axis(rng, rank, FAR if rng.random() < 0.04 else (1, 1, 2, 3))
     dilation = _per_axis(rng, rank, (1, 1, 2, 3))
     padding = _any_padding(rng, rank, transposed)
     extra: Any = 0
@@ -93,7 +97,7 @@ def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
         dilation,
         groups,
         bool(rng.random() < 0.5),
-        "zeros" if transposed or rng.random() < 0.4 else _pick(rng, PADDING_MODES),
+        "zeros" if transposed or rng.random() < 0.4 else pick(rng, PADDING_MODES),
         transposed=transposed,
         output_padding=extra,
         layout=layout,
@@ -108,10 +112,10 @@ def _any_channels(rng: Rng) -> tuple[int, int, int, bool]:
     """in_channels, out_channels, groups, and whether that is depthwise."""
     few = (1, 2, 3)
     if rng.random() < 0.2:
-        groups = _pick(rng, (1, 2, 3, 5) if rng.random() < 0.8 else MANY)
-        return groups, groups * _pick(rng, few[:2]), groups, True
-    groups = _pick(rng, (1, 1, 1, 2, 3))
-    inputs, outputs = (_pick(rng, few if rng.random() < 0.85 else MANY) for _ in "IO")
+        groups = pick(rng, (1, 2, 3, 5) if rng.random() < 0.8 else MANY)
+        return groups, groups * pick(rng, few[:2]), groups, True
+    groups = pick(rng, (1, 1, 1, 2, 3))
+    inputs, outputs = (pick(rng, few if rng.random() < 0.85 else MANY) for _ in "IO")
     return groups * inputs, groups * outputs, groups, False
 
 
@@ -119,7 +123,7 @@ def _any_layout(rng: Rng, letters: str) -> str:
     batch = "N" if rng.random() < 0.85 else ""
     if rng.random() < 0.3:
         letters = _shuffled(rng, letters)
-    return _pick(
+    return pick(
         rng, (f"{batch}C{letters}", f"{batch}{letters}C", _shuffled(rng, f"{batch}C{letters}"))
     )
 
@@ -127,13 +131,13 @@ def _any_layout(rng: Rng, letters: str) -> str:
 def _any_order(rng: Rng, layout: str, spatial: str) -> str:
     """An output layout: the other framework's order, or any."""
     batch = "N" if "N" in layout else ""
-    return _pick(rng, (f"{batch}C{spatial}", f"{batch}{spatial}C", _shuffled(rng, layout)))
+    return pick(rng, (f"{batch}C{spatial}", f"{batch}{spatial}C", _shuffled(rng, layout)))
 
 
 def _any_padding(rng: Rng, rank: int, transposed: bool) -> Any:
     words = ["same", "same_lower", "valid"]
     if rng.random() < 0.15:
-        return _pick(rng, [*words, 0, 1, 2])
+        return pick(rng, [*words, 0, 1, 2])
 
     def entry() -> Any:
         kind = rng.random()
@@ -141,7 +145,7 @@ def _any_padding(rng: Rng, rank: int, transposed: bool) -> Any:
             return int(rng.integers(0, 4))
         if kind < 0.65:
             return (int(rng.integers(-2, 5)), int(rng.integers(-2, 5)))
-        return _pick(rng, words if transposed else [*words, "causal"])
+        return pick(rng, words if transposed else [*words, "causal"])
 
     return tuple(entry() for _ in range(rank))
 
@@ -170,10 +174,10 @@ def _each(padding: Any, rank: int) -> tuple[Any, ...]:
 
 
 def _per_axis(rng: Rng, rank: int, choices: Sequence[int]) -> tuple[int, ...]:
-    return tuple(_pick(rng, choices) for _ in range(rank))
+    return tuple(pick(rng, choices) for _ in range(rank))
 
 
-def _pick(rng: Rng, choices: Sequence[T]) -> T:
+def pick(rng: Rng, choices: Sequence[T]) -> T:
     """One of ``choices``, as it is: ``rng.choice`` would make NumPy scalars of them."""
     return choices[int(rng.integers(len(choices)))]
 

@@ -4,6 +4,12 @@
 so that the tolerance is zero on any engine. ``wide``: integers of which every partial sum is exact
 in the accumulator only (float32 for half types; for integer types they wrap), so that a narrower
 accumulator or a second rounding shows. ``real``: real numbers, judged by a bound.
+
+``nonfinite``: small integers, and a NaN or an infinity or two (see :mod:`.special`). ``huge``: of
+results in float16 many are beyond its range, and become infinities by the one rounding; so many
+of the partial sums are whose results are not. ``tiny``: results, and in float16 the input, are
+subnormal. float16 is summed in float32, where they are normal: nothing excuses an error. In other
+types an engine may take subnormal numbers for zero, as fast CPU modes do.
 """
 
 from __future__ import annotations
@@ -16,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from convspec import reference
-from convspec.dtypes import COMPLEX, HALF, INTEGER
+from convspec.dtypes import COMPLEX, FLOAT, HALF, INTEGER
 
-from . import oracles
+from . import oracles, special
 from .cases import GRADIENTS, Case
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +49,26 @@ def arrays(case: Case) -> Arrays:
     spec = case.spec
     shapes = [case.input_shape, spec.weight_shape, spec.bias_shape]
     x, weight, bias = _drawn(case, shapes, [case.dtype] * 3, _result)
-    return viewed(x, case.view), viewed(weight, case.view), bias if spec.bias else None
+    if case.filling == "nonfinite":
+        x, weight, bias = special.spoiled(case, x, weight, bias)
+    x, weight, bias = (viewed(array, case.view, case.seed) for array in (x, weight, bias))
+    return x, weight, bias if spec.bias else None
+
+
+def applies(case: Case) -> bool:
+    """Whether a case may have its filling."""
+    types = {case.dtype, case.out_dtype or case.dtype}
+    if case.filling in ("small", "wide"):
+        return True
+    if case.filling == "real":  # rounded results are not judged for equality
+        return case.judge in ("bounded", *GRADIENTS) or case.dtype in INTEGER
+    if case.judge != "exact" or not types <= set(HALF + FLOAT):
+        return False
+    return {
+        "nonfinite": True,
+        "tiny": len(types) == 1,
+        "huge": case.out_dtype == "float16" or types == {"float16"},
+    }[case.filling]
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,7 @@ def tangents(case: Case) -> Tangents:
     types = [case.dtype, case.dtype, case.dtype, out, case.dtype, case.dtype]
     drawn = _drawn(case, [*shapes, *shapes[:2]], types, _gradients)
     x, w, b, g, u, v = drawn
-    x, w, g = (viewed(a, case.view) for a in (x, w, g))
+    x, w, g = (viewed(a, case.view, case.seed) for a in (x, w, g))
     return Tangents(x, w, b if spec.bias else None, g, u, v)
 
 
@@ -102,11 +127,21 @@ def as_dtype(values: Array, dtype: str) -> Array:
     return values.astype(dtype)
 
 
-def viewed(array: Array, view: str) -> Array:
-    """The same numbers in other memory: a view with negative strides, or of permuted axes."""
-    if view == "reversed":
-        axes = tuple(range(array.ndim))
+def viewed(array: Array, view: str, seed: int = 0) -> Array:
+    """The same numbers in other memory: see :data:`.cases.VIEWS`.
+
+    The one axis of a bias has no other order; instead of permuted it is a column of a matrix.
+    """
+    if view in ("reversed", "flipped"):
+        axes = tuple(range(array.ndim)) if view == "reversed" else (seed % array.ndim,)
         return np.flip(np.flip(array, axes).copy(), axes)
+    if view == "sliced" or (view == "permuted" and array.ndim == 1):
+        # What lies in between shows in any sum.
+        between = 111 if array.dtype.name in INTEGER else np.nan
+        whole = np.full((*array.shape[:-1], 2 * array.shape[-1] + 1), between, array.dtype)
+        part = whole[..., 1::2]
+        part[...] = array
+        return part
     if view == "permuted":
         order = np.roll(np.arange(array.ndim), 1)
         return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
@@ -120,7 +155,33 @@ def _drawn(case: Case, shapes: list[Any], types: list[str], sums: Sums) -> list[
         return [_real(rng, shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
     if case.filling == "wide" and {case.dtype, case.out_dtype or case.dtype} <= set(INTEGER):
         return [_any_bits(rng, shape, dtype) for shape, dtype in zip(shapes, types, strict=True)]
-    return _bounded_integers(case, rng, shapes, types, sums)
+    numbers = _bounded_integers(case, rng, shapes, types, sums)
+    if case.filling != "tiny":
+        return numbers
+    least = _least(case.dtype)
+    # The bias is of the products' size; of other types than float16 no factor is subnormal itself.
+    steps = (
+        (least, 0, least) if case.dtype == "float16" else (least // 2, least - least // 2, least)
+    )
+    return [
+        as_dtype(np.ldexp(a.astype("float64"), step), case.dtype)
+        for a, step in zip(numbers, steps, strict=True)
+    ]
+
+
+def _least(dtype: str) -> int:
+    """The power of two that is the smallest subnormal number of a type."""
+    return {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}[dtype]
+
+
+def slack(case: Case) -> float:
+    """How far a result may be off that an engine takes subnormal numbers for zero in."""
+    if case.filling != "tiny" or case.dtype == "float16":
+        return 0.0
+    spec = case.spec
+    terms = prod(spec.kernel_size) * spec.in_channels // spec.groups + 2
+    significand = {"bfloat16": 7, "float32": 23, "float64": 52}[case.dtype]
+    return terms * float(np.ldexp(1.0, _least(case.dtype) + significand))
 
 
 def _bounded_integers(
@@ -157,7 +218,7 @@ def _magnitudes(
 
 def _largest(case: Case, limit: int) -> int:
     """The largest number: such that about ``limit`` is reached, and that is exact in itself."""
-    if case.filling == "small":
+    if case.filling in ("small", "nonfinite", "tiny"):
         return SMALL
     terms = prod(case.spec.kernel_size) * case.spec.in_channels // case.spec.groups
     own = np.iinfo(case.dtype).max if case.dtype in INTEGER else EXACT[case.dtype]
@@ -176,6 +237,8 @@ def _limit(case: Case) -> int:
 
 
 def _exact(case: Case, dtype: str) -> int:
+    if case.filling == "huge":
+        return EXACT["float32"]
     if case.filling == "wide" and dtype in HALF:
         return 60_000 if dtype == "float16" else EXACT["float32"]  # float16 ends at 65504
     return EXACT[dtype]

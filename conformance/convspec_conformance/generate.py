@@ -15,18 +15,40 @@ import numpy as np
 
 from convspec.dtypes import COMPLEX, FLOAT, HALF, INTEGER
 
-from .cases import VIEWS, WRONGS, Case
+from .cases import GRADIENTS, VIEWS, WRONGS, Case
 from .drawing import LONG, MANY, random_case
-from .judges import fair
+from .judges import CALLS, fair
 from .properties import PROPERTIES
 from .regressions import regressions
 
 #: Cases of each level: exact, bounded, per property, per wrong call, of gradients.
 LEVELS = {
-    "smoke": (45, 12, 1, 1, 5),
-    "standard": (220, 50, 6, 3, 40),
+    "smoke": (40, 11, 1, 1, 5),
+    "standard": (175, 42, 6, 3, 40),
     "full": (8000, 2000, 250, 40, 1000),
 }
+#: Numbers and calls of their own kinds: judge, filling, and cases of each level.
+SPECIAL = (
+    ("exact", "nonfinite", {"smoke": 2, "standard": 16, "full": 600}),
+    ("exact", "tiny", {"smoke": 1, "standard": 5, "full": 150}),
+    ("exact", "huge", {"smoke": 1, "standard": 5, "full": 150}),
+    ("again", "small", {"smoke": 1, "standard": 7, "full": 200}),
+    ("threads", "small", {"smoke": 1, "standard": 4, "full": 100}),
+)
+#: Types for fillings that are of few: mostly float16, for which nothing is excused.
+NARROW = (
+    ("float16", None),
+    ("float16", None),
+    ("float32", None),
+    ("bfloat16", None),
+    ("float64", None),
+)
+OVERFLOWING = (
+    ("float16", None),
+    ("float16", None),
+    ("bfloat16", "float16"),
+    ("float32", "float16"),
+)
 #: How gradients are judged; the second ones are fewer, since most of them is the same again.
 DERIVED = (
     ("gradient", "small"),
@@ -35,6 +57,8 @@ DERIVED = (
     ("gradient2", "small"),
     ("gradient", "wide"),
 )
+#: How often a case may have more than three spatial axes, and how many then.
+HIGHER, HIGHEST = 0.1, 5
 #: How many draws compete for each place: the one that covers most new pairs wins.
 DRAWS = 6
 #: Of a case that is judged by its gradients; their oracle multiplies in extended precision.
@@ -47,6 +71,8 @@ def suite(level: str = "standard", seed: int = 0) -> list[Case]:
     rng = np.random.default_rng([seed, 3])
     found = list(_covering(rng, exact))
     found += [_bounded(rng) for _ in range(bounded)]
+    for judge, filling, counts in SPECIAL:
+        found += [_special(rng, judge, filling) for _ in range(counts[level])]
     for name in PROPERTIES:
         found += [_property(rng, name) for _ in range(each)]
     for wrong in WRONGS:
@@ -54,6 +80,19 @@ def suite(level: str = "standard", seed: int = 0) -> list[Case]:
     for i in range(derived):
         found.append(_derived(rng, *DERIVED[i % len(DERIVED)]))
     return found if level == "smoke" else found + regressions()
+
+
+def another(rng: np.random.Generator, kind: Case) -> Case:
+    """A new draw, judged as ``kind`` is, on numbers of its filling."""
+    if kind.judge in CALLS and (kind.judge, kind.filling) in {row[:2] for row in SPECIAL}:
+        return _special(rng, kind.judge, kind.filling)
+    if kind.judge in CALLS:
+        return _exact(rng)
+    if kind.judge == "bounded":
+        return _bounded(rng)
+    if kind.judge in GRADIENTS:
+        return _derived(rng, kind.judge, kind.filling)
+    return _property(rng, kind.judge)
 
 
 def features(case: Case) -> dict[str, object]:
@@ -130,15 +169,27 @@ def _covering(rng: np.random.Generator, count: int) -> Iterator[Case]:
 
 
 def _exact(rng: np.random.Generator) -> Case:
-    case = random_case(rng)
+    case = random_case(rng, HIGHEST if rng.random() < HIGHER else 3)
     # A sum that is exact in the accumulator only is no fair question of a narrower result.
     wide = bool(rng.random() < 0.5)
     return replace(
         case,
         filling="wide" if wide else "small",
-        view=VIEWS[int(rng.integers(3))] if rng.random() < 0.4 else "plain",
+        view=_view(rng),
         seed=int(rng.integers(2**31)),
     )
+
+
+def _view(rng: np.random.Generator) -> str:
+    return VIEWS[int(rng.integers(len(VIEWS)))] if rng.random() < 0.45 else "plain"
+
+
+def _special(rng: np.random.Generator, judge: str, filling: str) -> Case:
+    options: dict[str, Any] = {}
+    if filling in ("tiny", "huge"):
+        types = NARROW if filling == "tiny" else OVERFLOWING
+        options["dtype"], options["out_dtype"] = types[int(rng.integers(len(types)))]
+    return _drawn(rng, judge=judge, filling=filling, view=_view(rng), **options)
 
 
 def _bounded(rng: np.random.Generator) -> Case:
@@ -155,7 +206,7 @@ def wrong_call(rng: np.random.Generator, wrong: str) -> Case:
 
 
 def _derived(rng: np.random.Generator, judge: str, filling: str) -> Case:
-    view = VIEWS[int(rng.integers(3))] if rng.random() < 0.4 else "plain"
+    view = _view(rng)
     while True:
         case = _drawn(rng, judge=judge, filling=filling, view=view)
         if _products(case) <= MOST_PRODUCTS:

@@ -1,7 +1,7 @@
 """Results on disk as they come, so that a run that was stopped goes on where it was.
 
 JSON, one result a line; the last line may be torn. Results belong to a target, the version of its
-framework and the version of convspec: those of other versions are kept, and not used.
+framework, the version of convspec and the code of both: those of others are kept, and not used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from convspec import ConvSpecError, __version__
 from .cases import parse
 from .judges import Verdict
 from .runner import Result
+from .worker import Loaded
 
 
 class Journal:
@@ -38,16 +39,16 @@ class Journal:
         except (OSError, UnicodeDecodeError) as error:
             raise ConvSpecError(f"resume: {path} cannot be used: {error}.") from error
 
-    def known(self, target: str, version: str) -> dict[str, Result]:
-        """The results of a target with this version of its framework, by the case's line."""
-        return self._known.get((target, _versions(version)), {})
+    def known(self, target: str, loaded: Loaded) -> dict[str, Result]:
+        """The results of a target of this version and code, by the case's line."""
+        return self._known.get((target, _versions(loaded)), {})
 
-    def add(self, target: str, version: str, result: Result) -> None:
+    def add(self, target: str, loaded: Loaded, result: Result) -> None:
         """Write a result, so that it survives this process."""
         verdict = result.verdict
         entry = {
             "target": target,
-            "versions": _versions(version),
+            "versions": _versions(loaded),
             "case": result.case.line,
             "claimed": result.claimed,
             "seconds": round(result.seconds, 4),
@@ -73,5 +74,6 @@ class Journal:
             raise ConvSpecError(f"resume: {where}: is no result of a run: {line!r}.") from error
 
 
-def _versions(version: str) -> str:
-    return f"convspec {__version__}, framework {version or 'unknown'}"
+def _versions(loaded: Loaded) -> str:
+    framework = loaded.version or "unknown"
+    return f"convspec {__version__}, framework {framework}, code {loaded.code}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from threading import Barrier
 from typing import Any
 
 import numpy as np
 
 from convspec import ConvSpecError, Support, UnsupportedError, reference
-from convspec.dtypes import COMPLEX
+from convspec.dtypes import COMPLEX, check, check_out
 
-from . import bounds, fillings, gradients, properties, refusals
-from .cases import GRADIENTS, Case
+from . import bounds, fillings, gradients, properties, refusals, special
+from .cases import GRADIENTS, Case, parse
 from .fillings import Array
 from .targets import NotGivenError, Target
 from .watching import Watched
@@ -19,6 +22,11 @@ from .watching import Watched
 #: Verdicts: the case holds; it does not; it is not claimed and was not run; the target raised; its
 #: process died; it did not come back in time.
 STATUSES = ("pass", "fail", "unclaimed", "error", "crash", "hang")
+
+#: Judges of results that are computed as they are.
+CALLS = ("exact", "again", "threads")
+#: Threads that call at once, and calls of each.
+THREADS, ROUNDS = 2, 5
 
 
 @dataclass(frozen=True)
@@ -64,9 +72,14 @@ def judge(case: Case, target: Target, *, probe: bool = False) -> Verdict:
 def _computed(case: Case, target: Target, claim: Support) -> Verdict:
     try:
         if case.judge == "exact":
-            return _exact(case, target)
+            with np.errstate(over="ignore", invalid="ignore"):  # what NumPy says of infinities
+                return _exact(case, target)
         if case.judge == "bounded":
             return _bounded(case, target)
+        if case.judge == "again":
+            return _again(case, target)
+        if case.judge == "threads":
+            return _in_threads(case, target)
         if case.judge in GRADIENTS:
             return _differentiated(case, target)
         return _held(case, target)
@@ -89,19 +102,48 @@ def _typed(target: Target) -> bool:
     return bool(getattr(target, "typed_refusals", True))
 
 
+def possible(line: str) -> Case:
+    """The case that a line describes, if it asks something that has an answer.
+
+    Raises:
+        ConvSpecError: the line is malformed, or asks for nothing that there is; the message says
+            why.
+    """
+    case = parse(line)
+    why = unfair(case)
+    if why:
+        raise ConvSpecError(f"case: {case.line}\n  cannot be asked: {why}")
+    return case
+
+
 def fair(case: Case) -> bool:
-    """Whether a case asks something that has an answer: its shapes are legal, its judge applies."""
+    """Whether a case asks something that has an answer."""
+    return not unfair(case)
+
+
+def unfair(case: Case) -> str:
+    """Why a case has no answer: its shapes or types are illegal, its judge says nothing of it."""
     try:
+        check("dtype", case.dtype)
+        if case.out_dtype is not None:
+            check("out", case.out_dtype)
+            check_out(case.dtype, case.out_dtype)
         case.spec.output_shape(case.input_shape, case.output_size)
-    except ConvSpecError:
-        return False
+    except ConvSpecError as error:
+        return str(error)
+    if (case.judge == "refusal") != bool(case.wrong):
+        return "wrong= belongs to the judge 'refusal', and says what is to be refused."
     if case.judge == "refusal":
-        return refusals.applies(case)
-    if case.judge == "bounded":
-        return bounds.applies(case)
-    if case.judge in GRADIENTS:
-        return gradients.applies(case)
-    return case.judge == "exact" or properties.applies(case)
+        applies = refusals.applies(case)
+    elif case.judge == "bounded":
+        applies = bounds.applies(case)
+    elif case.judge in GRADIENTS:
+        applies = gradients.applies(case)
+    else:
+        applies = case.judge in CALLS or properties.applies(case)
+    if applies and not fillings.applies(case):
+        return f"filling={case.filling} is not for {case.judge!r} on these types."
+    return "" if applies else f"{case.wrong or case.judge!r} says nothing of such a convolution."
 
 
 def _compute(case: Case, target: Target, arrays: fillings.Arrays) -> Array:
@@ -110,8 +152,106 @@ def _compute(case: Case, target: Target, arrays: fillings.Arrays) -> Array:
 
 def _exact(case: Case, target: Target) -> Verdict:
     arrays = fillings.arrays(case)
-    expected = reference(case.spec, *arrays, output_size=case.output_size, out_dtype=case.out_dtype)
-    return compare(_compute(case, target, arrays), expected)
+    if case.filling == "nonfinite":
+        y = _compute(case, target, arrays)
+        exact, open_to_nan = special.expected(case, *arrays)
+        return _spread(y, fillings.as_dtype(exact, case.out_dtype or case.dtype), open_to_nan)
+    return compare(_compute(case, target, arrays), _right(case, arrays), fillings.slack(case))
+
+
+def _right(case: Case, arrays: fillings.Arrays) -> Array:
+    return reference(case.spec, *arrays, output_size=case.output_size, out_dtype=case.out_dtype)
+
+
+def _spread(y: Any, expected: Array, open_to_nan: Array) -> Verdict:
+    """NaN and infinities where they belong, and nowhere else."""
+    wrong = _misshapen(y, expected.shape, expected)
+    if wrong:
+        return Verdict("fail", wrong)
+    same = (y == expected) | (np.isnan(y) & (np.isnan(expected) | open_to_nan))
+    if same.all():
+        return Verdict("pass")
+    return _differing(y, expected, ~same)
+
+
+def _again(case: Case, target: Target) -> Verdict:
+    """Two calls on the same arrays, which hold other numbers the second time.
+
+    Between other cases, and before these, come calls of the same arrays and of a spec that differs
+    in one field: who keeps anything by less than the whole question gives it the other's answer.
+    """
+    for near in _neighbours(case):
+        if target.claims(near):
+            given = fillings.arrays(near)
+            verdict = compare(_compute(near, target, given), _right(near, given))
+            if verdict.bad:
+                return replace(verdict, detail=f"{near.line}: {verdict.detail}")
+    arrays, later = (fillings.arrays(c) for c in (case, replace(case, seed=case.seed + 1)))
+    expected = [_right(case, given) for given in (arrays, later)]
+    options: Any = {"output_size": case.output_size, "out_dtype": case.out_dtype}
+
+    def change() -> None:
+        for array, other in zip(arrays, later, strict=True):
+            if array is not None:
+                array[...] = other
+
+    if hasattr(target, "twice"):
+        first, second = target.twice(case.spec, *arrays, change, **options)
+    else:
+        first = target.run(case.spec, *arrays, **options)
+        change()
+        second = target.run(case.spec, *arrays, **options)
+    for y, right, which in zip((second, first), expected[::-1], ("second", "first"), strict=True):
+        verdict = compare(y, right)
+        if verdict.bad:
+            return replace(verdict, detail=f"the {which} of two results: {verdict.detail}")
+    return Verdict("pass")
+
+
+def _neighbours(case: Case) -> Iterator[Case]:
+    """The case, and then two of those like it in all but one field."""
+    spec, last = case.spec, case.spec.rank - 1
+    yield replace(case, judge="exact")
+    changes: list[dict[str, Any]] = [
+        {"dilation": (*spec.dilation[:last], spec.dilation[last] + 1)},
+        {"stride": (*spec.stride[:last], spec.stride[last] + 1)},
+        {"flip_kernel": not spec.flip_kernel},
+        {"padding": (*spec.padding[:last], (1, 0) if spec.padding[last] != (1, 0) else (0, 1))},
+        {"padding_mode": "replicate" if spec.padding_mode != "replicate" else "zeros"},
+        {"output_layout": spec.output_layout[::-1]},
+        {"bias": not spec.bias},
+        {"transposed": not spec.transposed, "group_axis": spec.group_axis},
+    ]
+    found = []
+    for i in range(len(changes)):
+        try:
+            near = spec.replace(**changes[(case.seed + i) % len(changes)])
+        except ConvSpecError:
+            continue
+        other = replace(case, judge="exact", spec=near, output_size=None)
+        # Of the same shapes: the same arrays, of which only the bias may be missing.
+        if fair(other) and near.weight_shape == spec.weight_shape:
+            found.append(other)
+    yield from found[:2]
+
+
+def _in_threads(case: Case, target: Target) -> Verdict:
+    """The same convolution of other numbers in several threads at once, again and again."""
+    given = [fillings.arrays(replace(case, seed=case.seed + i)) for i in range(THREADS)]
+    start = Barrier(THREADS)
+
+    def results(arrays: fillings.Arrays) -> list[Array]:
+        start.wait()
+        return [_compute(case, target, arrays) for _ in range(ROUNDS)]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for arrays, found in zip(given, pool.map(results, given), strict=True):
+            right = _right(case, arrays)
+            for y in found:
+                verdict = compare(y, right)
+                if verdict.bad:
+                    return replace(verdict, detail=f"in one of two threads: {verdict.detail}")
+    return Verdict("pass")
 
 
 def _bounded(case: Case, target: Target) -> Verdict:
@@ -183,14 +323,21 @@ def _refused(case: Case, target: Target) -> Verdict:
     return Verdict("fail", f"{case.wrong}: accepted, and gave numbers of shape {y.shape}")
 
 
-def compare(y: Any, expected: Array) -> Verdict:
-    """Exactly equal, in shape, type and every element."""
+def compare(y: Any, expected: Array, slack: float = 0.0) -> Verdict:
+    """Equal in shape, type and every element: exactly, or up to ``slack``."""
     wrong = _misshapen(y, expected.shape, expected)
     if wrong:
         return Verdict("fail", wrong)
     if np.array_equal(y, expected):
         return Verdict("pass")
-    differs = np.argwhere(np.asarray(y != expected))
+    differs = np.asarray(y != expected)
+    if slack:
+        differs = ~(np.abs(y.astype("float64") - expected.astype("float64")) <= slack)
+    return _differing(y, expected, differs) if differs.any() else Verdict("pass")
+
+
+def _differing(y: Array, expected: Array, where: Array) -> Verdict:
+    differs = np.argwhere(where)
     at = tuple(int(i) for i in differs[0])
     return Verdict(
         "fail",

@@ -109,6 +109,34 @@ gradient2 float32 1x2x3x3x3 seed=303 | ConvSpec(2, 3, (2, 2, 2), stride=2, trans
 gradient2 float32 1x6x7x4 seed=304 | ConvSpec(4, 8, (3, 3), stride=2, groups=4, layout='NHWC', weight_layout='HWIM')
 gradient float32 1x4x3x4x5 seed=305 | ConvSpec(4, 4, (2, 2, 2), padding=((1, 1), (2, 0), (0, 2)), groups=2, padding_mode='circular')
 
+# More positions than 16 bits count, more samples and steps, more axes than frameworks have kernels for
+exact float32 1x1x70001 seed=401 | ConvSpec(1, 1, (3,))
+exact float32 66x2x3x3 seed=402 | ConvSpec(2, 2, (2, 2), groups=2)
+exact float32 7x3x3x3 seed=403 | ConvSpec(3, 4, (3, 3), padding=1, transposed=True)
+exact float32 1x2x30x31 seed=404 | ConvSpec(2, 3, (3, 2), stride=(9, 8))
+exact float32 1x2x4x3 seed=405 | ConvSpec(2, 3, (3, 2), stride=(9, 8), transposed=True)
+exact float32 1x2x3x2x3x2 seed=406 | ConvSpec(2, 2, (3, 1, 2, 2), stride=(2, 1, 1, 2), padding=(1, 0, 1, 0), transposed=True)
+exact float32 1x2x3x2x3x2 seed=407 | ConvSpec(2, 4, (3, 1, 2, 2), padding='same', groups=2, padding_mode='circular')
+
+# A bias that is not row-major, one axis reversed, every second column
+exact float32 1x3x4x5 seed=408 view=reversed | ConvSpec(3, 4, (2, 3))
+exact float32 2x3x4x5 seed=409 view=sliced | ConvSpec(3, 4, (2, 3))
+exact float32 2x3x4x5 seed=410 view=flipped | ConvSpec(3, 4, (2, 3))
+exact float32 2x3x4x5 seed=411 view=flipped | ConvSpec(3, 4, (2, 3), stride=2, transposed=True)
+
+# NaN and infinities: in one group, one sample, one corner; the ends of float16's range
+exact float32 2x4x6x7 seed=412 filling=nonfinite | ConvSpec(4, 4, (3, 3), padding=1, groups=2)
+exact float32 2x3x9x9 seed=413 filling=nonfinite | ConvSpec(3, 4, (2, 2), dilation=3)
+exact float32 2x3x9x9 seed=414 filling=nonfinite | ConvSpec(3, 4, (3, 3), stride=2, padding='same')
+exact float32 2x3x4x4 seed=415 filling=nonfinite | ConvSpec(3, 4, (3, 3), stride=2, padding=1, transposed=True)
+exact float16 1x4x4x4 seed=416 filling=tiny | ConvSpec(4, 4, (3, 3), padding=1)
+exact float16 1x4x4x4 seed=417 filling=huge | ConvSpec(4, 4, (3, 3), padding=1)
+again float32 2x3x5x6 seed=416 | ConvSpec(3, 4, (3, 3), padding='same')
+again float32 2x3x5x6 seed=418 | ConvSpec(3, 4, (3, 3), padding=1)
+again float32 2x3x5x6 seed=420 | ConvSpec(3, 4, (3, 3), padding=1)
+again float32 2x3x5x6 seed=422 | ConvSpec(3, 3, (3, 3), padding=1)
+threads float32 2x3x5x6 seed=419 | ConvSpec(3, 4, (3, 3), padding=1)
+
 # What backends of 2-D float32 alone should be asked
 exact float32 2x2x7x8 seed=306 | ConvSpec(2, 3, (2, 3), padding=((-1, 2), (1, -2)))
 exact float32 2x2x7x8 seed=307 | ConvSpec(2, 3, (2, 3), padding=((-1, -2), (-1, -1)))

@@ -15,7 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,7 +25,7 @@ from convspec import BackendNotFoundError, ConvSpecError
 from .cases import Case
 from .catalogue import describe
 from .judges import Verdict
-from .worker import Answer, serve
+from .worker import Answer, Loaded, serve
 
 #: Seconds that a target may take to load, framework and all.
 LOADING = 180.0
@@ -57,12 +57,15 @@ class Result:
         verdict: what came of it.
         claimed: whether the target says that it computes the case.
         seconds: how long it took.
+        steered: whether the case was drawn for this target, in the place of one that it does not
+            claim.
     """
 
     case: Case
     verdict: Verdict
     claimed: bool = True
     seconds: float = 0.0
+    steered: bool = False
 
     @property
     def unexpected(self) -> bool:
@@ -77,7 +80,7 @@ class Run:
     Attributes:
         target: its name, as it was asked for.
         version: of its framework, empty where it does not say.
-        results: in the order of the cases.
+        results: in the order of the cases; then those that were drawn for the target.
         broken: why the target could not be loaded, or was given up; empty if all cases were run.
     """
 
@@ -125,11 +128,8 @@ class Worker:
         self._process: Any = None
         self._connection: Any = None
 
-    def start(self) -> str:
+    def start(self) -> Loaded:
         """Load the target in a new process.
-
-        Returns:
-            The version of its framework, empty where it does not say.
 
         Raises:
             TargetError: it could not be loaded; the message says why.
@@ -148,12 +148,10 @@ class Worker:
         reply = self._receive(LOADING)
         if reply is None:
             raise TargetError(f"backend: {self.name!r} could not be loaded: {self._died()}.")
-        loaded, value = reply
-        if not loaded:
+        if not isinstance(reply, Loaded):
             self.stop()
-            raise TargetError(value)
-        version: str = value
-        return version
+            raise TargetError(reply)
+        return reply
 
     def judge(self, case: Case, probe: bool = False) -> Answer:
         """What comes of a case, whatever it does to the process.
@@ -166,6 +164,11 @@ class Worker:
         if isinstance(answer, Answer):
             return answer
         return Answer(answer, claimed=True, seconds=perf_counter() - began)
+
+    def instead(self, case: Case) -> Case | None:
+        """A case that the target claims, for the place of one that it does not, if there is any."""
+        answer = self._ask("instead", case)
+        return answer if isinstance(answer, Case) else None
 
     def snippet(self, case: Case) -> str:
         """Python source that shows a case; empty where the process did not survive writing it."""
@@ -264,7 +267,8 @@ def run(
     jobs: int = 1,
     limits: Limits = Limits(),
     probe: bool = False,
-    loaded: Callable[[str], Mapping[str, Result]] = lambda version: {},
+    steered: bool = False,
+    loaded: Callable[[Loaded], Mapping[str, Result]] = lambda loaded: {},
     record: Callable[[Result], None] = lambda result: None,
 ) -> Run:
     """Judge cases on a target.
@@ -275,25 +279,41 @@ def run(
         jobs: worker processes at a time.
         limits: of each case.
         probe: whether to run what the target does not claim, too.
-        loaded: called once, with the version of the target's framework; gives the results that
-            an earlier run has left, by the case's line. Those cases are not run again.
+        steered: whether to run another case, which it does claim, in the place of each that it
+            does not: see :mod:`.steering`.
+        loaded: called once, with what is known of the target; gives the results that an earlier
+            run has left, by the case's line. Those cases are not run again.
         record: called with each new result as it comes, by one thread at a time.
     """
     workers = [Worker(name, limits) for _ in range(max(1, min(jobs, len(cases))))]
     stopped = threading.Event()
     lock = threading.Lock()
     found: dict[int, Result] = {}
+    more: dict[int, Result] = {}
     with ThreadPoolExecutor(len(workers)) as lanes:
         try:
             try:
-                version, *_ = lanes.map(Worker.start, workers)
+                about, *_ = lanes.map(Worker.start, workers)
             except TargetError as error:
                 return Run(name, broken=str(error))
-            run = Run(name, version)
-            known = loaded(version)
-            left = [i for i, case in enumerate(cases) if case.line not in known]
-            found = {i: known[case.line] for i, case in enumerate(cases) if case.line in known}
-            todo = iter(left)
+            run = Run(name, about.version)
+            known = loaded(about)
+            todo = iter(range(len(cases)))
+
+            def judged(worker: Worker, case: Case, into: dict[int, Result], i: int) -> bool:
+                """Whether the case is claimed, once there is a result of it."""
+                result = known.get(case.line)
+                answer = None if result else worker.judge(case, probe)
+                with lock:
+                    if stopped.is_set():  # and the worker with it: that is no verdict
+                        return True
+                    if answer is not None:
+                        result = Result(case, answer.verdict, answer.claimed, answer.seconds)
+                    assert result is not None
+                    into[i] = replace(result, steered=into is more)
+                    if answer is not None:
+                        record(into[i])
+                    return result.claimed
 
             def lane(worker: Worker) -> None:
                 while not stopped.is_set():
@@ -301,12 +321,11 @@ def run(
                         i = next(todo, None)
                     if i is None:
                         return
-                    answer = worker.judge(cases[i], probe)
-                    with lock:
-                        if stopped.is_set():  # and the worker with it: that is no verdict
-                            return
-                        found[i] = Result(cases[i], answer.verdict, answer.claimed, answer.seconds)
-                        record(found[i])
+                    if judged(worker, cases[i], found, i) or not steered:
+                        continue
+                    case = worker.instead(cases[i])
+                    if case is not None:
+                        judged(worker, case, more, i)
 
             for future in [lanes.submit(lane, worker) for worker in workers]:
                 try:
@@ -317,5 +336,5 @@ def run(
             stopped.set()
             for worker in workers:
                 worker.close()
-    run.results = [found[i] for i in sorted(found)]
+    run.results = [results[i] for results in (found, more) for i in sorted(results)]
     return run

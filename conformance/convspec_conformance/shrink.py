@@ -66,25 +66,33 @@ def _changed(case: Case, **changes: Any) -> Iterator[Case]:
 
 def _axes(case: Case) -> Iterator[Case]:
     """One spatial axis less, and no batch axis that could be one."""
-    spec = case.spec
-    for i, letter in enumerate(spec.spatial if spec.rank > 1 else ""):
-        fields = {name: getattr(spec, name) for name in type(spec).__dataclass_fields__}
-        for name in PER_AXIS:
-            fields[name] = _without(fields[name], i)
-        for name in ("layout", "output_layout", "weight_layout"):
-            fields[name] = fields[name].replace(letter, "")
+    for i in range(case.spec.rank if case.spec.rank > 1 else 0):
         try:
-            fewer = ConvSpec(**fields)
+            fewer = without_axis(case, i)
         except ConvSpecError:  # causal padding alone
             continue
         for seed in (case.seed, 0, 1):  # other numbers: a few of them may well be right by chance
-            yield replace(
-                case,
-                spec=fewer,
-                input_shape=_without(case.input_shape, spec.layout.index(letter)),
-                output_size=case.output_size and _without(case.output_size, i),
-                seed=seed,
-            )
+            yield replace(fewer, seed=seed)
+
+
+def without_axis(case: Case, i: int) -> Case:
+    """``case`` without its i-th spatial axis, of several.
+
+    Raises:
+        ConvSpecError: what is left makes no sense.
+    """
+    spec, letter = case.spec, case.spec.spatial[i]
+    fields = {name: getattr(spec, name) for name in type(spec).__dataclass_fields__}
+    for name in PER_AXIS:
+        fields[name] = _without(fields[name], i)
+    for name in ("layout", "output_layout", "weight_layout"):
+        fields[name] = fields[name].replace(letter, "")
+    return replace(
+        case,
+        spec=ConvSpec(**fields),
+        input_shape=_without(case.input_shape, spec.layout.index(letter)),
+        output_size=case.output_size and _without(case.output_size, i),
+    )
 
 
 def _without(values: tuple[Any, ...], i: int) -> tuple[Any, ...]:
@@ -96,7 +104,7 @@ def _plain(case: Case) -> Iterator[Case]:
     yield replace(case, view="plain")
     yield replace(case, out_dtype=None)
     yield replace(case, output_size=None)
-    if case.filling == "wide":
+    if case.filling not in ("small", "real"):
         yield replace(case, filling="small")
     spec = case.spec
     value: Any
@@ -209,7 +217,12 @@ def snippet(case: Case, target: str) -> str:
         case: any case.
         target: what :func:`convspec_conformance.load` takes.
     """
-    if target in dispatch.entry_points() and case.judge in ("exact", "bounded"):
+    told = case.filling in ("small", "wide", "real") and case.view in (
+        "plain",
+        "reversed",
+        "permuted",
+    )
+    if target in dispatch.entry_points() and case.judge in ("exact", "bounded") and told:
         engine = get_backend(target)
         if isinstance(engine, PlanBackend) and "literal" in engine.snippets:
             return _native_snippet(case, engine)

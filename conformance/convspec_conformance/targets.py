@@ -24,6 +24,9 @@ class Target(Protocol):
     default true: every wrong call is refused by the error of convspec that says what is wrong.
     Where it is false, ``claims`` says which wrong calls are refused, and any exception will do.
 
+    One whose own arrays may share memory with NumPy's can have ``twice``, as
+    :meth:`BackendTarget.twice`: a change in place must show in the next result.
+
     One that differentiates has the methods of :class:`Differentiable` too, or the first of them.
     """
 
@@ -123,6 +126,25 @@ class BackendTarget:
         y = self.call(spec, *arrays, output_size=output_size, out_dtype=out_dtype)
         result: Array = self.backend.to_numpy(y)
         return result
+
+    def twice(
+        self, spec: ConvSpec, x: Array, w: Array, b: Array | None, change: Any, **options: Any
+    ) -> tuple[Array, Array]:
+        """Results before and after a change of the arrays, which the framework's own share.
+
+        Those that do not share the memory are made anew.
+        """
+        if type(self).run is not BackendTarget.run:  # which computes in a way of its own
+            first = self.run(spec, x, w, b, **options)
+            change()
+            return first, self.run(spec, x, w, b, **options)
+        given = [None if a is None else self.given(a) for a in (x, w, b)]
+        first = self.backend.to_numpy(self.call(spec, *given, **options))
+        change()
+        for i, array in enumerate((x, w, b)):
+            if array is not None and not np.array_equal(self.backend.to_numpy(given[i]), array):
+                given[i] = self.given(array)
+        return first, self.backend.to_numpy(self.call(spec, *given, **options))
 
     def gradients(
         self, spec: ConvSpec, x: Array, w: Array, b: Array | None, g: Array, **options: Any

@@ -18,9 +18,24 @@ from time import perf_counter
 from typing import Any
 
 from .cases import Case
+from .fingerprint import fingerprint
 from .judges import Verdict, claims, judge
 from .shrink import snippet
+from .steering import instead
 from .targets import Target, load
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What is known of a target once it is loaded.
+
+    Attributes:
+        version: of its framework, empty where it does not say.
+        code: the fingerprint of its own code and the suite's.
+    """
+
+    version: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,8 +58,8 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
 
     Args:
         connection: to the parent; each question is ``(kind, *arguments)``. The first answer comes
-            unasked: ``(True, version)``, that of the target's framework, or ``(False, why)`` where
-            the target could not be loaded.
+            unasked: a :class:`Loaded`, or the reason in words where the target could not be
+            loaded.
         name: of the target, for :func:`.targets.load`.
         path: of the file that takes whatever is written to stdout and stderr.
         seconds: after which a question that is not answered ends the process, the stack in its log.
@@ -63,12 +78,13 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
         if memory is not None:
             _limit(memory)
         target = load(name)
-        connection.send((True, _version(target)))
+        connection.send(Loaded(_version(target), fingerprint(target)))
     except BaseException as error:  # SystemExit too: whatever it is, the parent tells the user
-        connection.send((False, str(error) or type(error).__name__))
+        connection.send(str(error) or type(error).__name__)
         return
     kinds: dict[str, Callable[..., Any]] = {
         "judge": partial(answer, target),
+        "instead": partial(_instead, target),
         "snippet": partial(snippet, target=name),
     }
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -91,6 +107,18 @@ def answer(target: Target, case: Case, probe: bool) -> Answer:
     except Exception as error:  # claims() is the target's code too
         verdict = Verdict("error", f"{type(error).__name__}: {error}")
     return Answer(verdict, claimed, perf_counter() - start)
+
+
+def _instead(target: Target, case: Case) -> Case | None:
+    """A case that the target claims, for the place of one that it does not."""
+
+    def claimed(case: Case) -> bool:
+        try:
+            return bool(claims(case, target))
+        except Exception:  # the target's code: a case will tell
+            return True
+
+    return instead(case, claimed)
 
 
 def _version(target: Target) -> str:

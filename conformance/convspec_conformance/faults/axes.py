@@ -187,6 +187,14 @@ def stride_of_at_most_four(call: Call) -> Array:
 
 
 @fault
+def stride_in_three_bits(call: Call) -> Array:
+    """Strides above 7 are 7."""
+    if call.spec.transposed:
+        return right(call)
+    return _at(call, {a.letter: min(a.s, 7) for a in call.axes})
+
+
+@fault
 def pointwise_takes_the_first_positions(call: Call) -> Array:
     """A 1x1 kernel is a matrix product, which forgets the stride."""
     if call.spec.transposed or set(call.spec.kernel_size) != {1}:

@@ -112,3 +112,21 @@ def kernel_as_large_as_the_input(call: Call) -> Array:
     spec = call.spec
     plain = not spec.transposed and not any(a.lo or a.hi for a in call.axes) and spec.rank > 1
     return _astray(call, when=plain and all(a.e == a.n for a in call.axes))
+
+
+@fault
+def more_than_three_axes(call: Call) -> Array:
+    """A convolution of more than three axes is put together of smaller ones, in the wrong order."""
+    spec = call.spec
+    if spec.rank < 4 or spec.transposed:
+        return right(call)
+    return right(call.but(w=np.flip(call.w, spec.weight_layout.index(spec.spatial[0]))))
+
+
+@fault
+def more_than_three_transposed_axes(call: Call) -> Array:
+    """The same of transposed ones."""
+    spec = call.spec
+    if spec.rank < 4 or not spec.transposed:
+        return right(call)
+    return right(call.but(w=np.flip(call.w, spec.weight_layout.index(spec.spatial[0]))))

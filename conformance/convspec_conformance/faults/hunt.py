@@ -42,10 +42,10 @@ class Hunt:
 
 @lru_cache(maxsize=4)
 def in_turns(level: str, seed: int) -> tuple[Case, ...]:
-    """The cases of a level, one of each judge (and wrong call) after another."""
-    kinds: dict[tuple[str, str], list[Case]] = {}
+    """The cases of a level, one of each judge, filling and wrong call after another."""
+    kinds: dict[tuple[str, ...], list[Case]] = {}
     for case in suite(level, seed):
-        kinds.setdefault((case.judge, case.wrong), []).append(case)
+        kinds.setdefault((case.judge, case.wrong, case.filling), []).append(case)
     return tuple(case for case in chain(*zip_longest(*kinds.values())) if case is not None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from ..fillings import Array
 from .engine import Call, fault, right
@@ -250,4 +251,66 @@ def one_call_in_ten_races(call: Call) -> Array:
         return y
     y = y.copy()
     y.flat[0] = 0
+    return y
+
+
+# ---- one axis of many ----
+
+
+@fault
+def bias_strides_ignored(call: Call) -> Array:
+    """A bias is read as if its numbers lay next to each other."""
+    if call.b is None or call.b.strides[0] == call.b.itemsize:
+        return right(call)
+    if call.b.strides[0] < 0:
+        return right(call.but(b=call.b[::-1]))
+    return right(call.but(b=as_strided(call.b, strides=(call.b.itemsize,)).copy()))
+
+
+@fault
+def rows_are_thought_to_be_dense(call: Call) -> Array:
+    """The last axis is read without its step, the others with theirs."""
+    x = call.x
+    if x.strides[-1] != 2 * x.itemsize:
+        return right(call)
+    return right(call.but(x=as_strided(x, strides=(*x.strides[:-1], x.itemsize)).copy()))
+
+
+@fault
+def all_axes_are_reversed_or_none(call: Call) -> Array:
+    """Where the first axis that is longer than 1 runs forwards, all are taken to do."""
+    steps = [step for step, n in zip(call.x.strides, call.x.shape, strict=True) if n > 1]
+    if not steps or steps[0] < 0:
+        return right(call)
+    backwards = tuple(slice(None, None, -1 if step < 0 else None) for step in call.x.strides)
+    return right(call.but(x=call.x[backwards]))
+
+
+@fault
+def samples_beyond_four_forgotten(call: Call) -> Array:
+    """A batch is cut into blocks of four, and what is left over is not computed."""
+    y = right(call)
+    if "N" not in call.spec.layout:
+        return y
+    at = call.spec.output_layout.index("N")
+    n = y.shape[at]
+    return _edited(y, at, slice(n // 4 * 4, None), 0) if n > 4 else y
+
+
+@fault
+def samples_beyond_sixty_four_forgotten(call: Call) -> Array:
+    """A batch goes to 64 threads, and the samples that are left over to none."""
+    y = right(call)
+    if "N" not in call.spec.layout:
+        return y
+    return _edited(y, call.spec.output_layout.index("N"), slice(64, None), 0)
+
+
+@fault
+def positions_in_sixteen_bits(call: Call) -> Array:
+    """Positions of an axis are counted in 16 bits: from 65536 on it starts again."""
+    y = right(call)
+    for a in call.axes:
+        at = call.spec.output_layout.index(a.letter)
+        y = y.take(np.arange(a.out) % 2**16, at)
     return y

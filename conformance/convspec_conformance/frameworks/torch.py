@@ -62,6 +62,8 @@ class Compiled(BackendTarget):
     def claims(self, case: Case) -> Support:
         if case.judge == "gradient2":
             return Support(False, "none", "torch.compile differentiates once")
+        if case.judge == "threads":
+            return Support(False, "none", "Dynamo, which each call here resets, has one thread")
         return super().claims(case)
 
     def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:

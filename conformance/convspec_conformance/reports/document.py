@@ -1,7 +1,7 @@
 """The report as plain data, from which every other form is made; ``document.schema.json`` says it.
 
-Cases are listed once, since all targets have the same ones; everything else points to them by
-their place in that list.
+Cases are listed once, since targets mostly have the same ones; everything else points to them by
+their place in that list. Behind those of the level come those that were drawn for a target.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ def document(
         settings: what was asked for.
         small: by target and the line of a failing case.
     """
+    steered = [r.case for found in runs for r in found.results if r.steered]
+    cases = list(dict.fromkeys([*cases, *steered]))
     place = {case.line: i for i, case in enumerate(cases)}
     return {
         "format": "convspec-conformance",
@@ -104,7 +106,7 @@ def _target(
     for result in run.results:
         for i in of(result.case):
             rows[i].append(result)
-    claims = [(result.case, result.claimed) for result in run.results]
+    claims = [(result.case, result.claimed) for result in run.results if not result.steered]
     gradients = gradient_share(claims)
     return {
         "name": run.target,
@@ -119,6 +121,7 @@ def _target(
                 "case": place[result.case.line],
                 "status": result.verdict.status,
                 "claimed": result.claimed,
+                "steered": result.steered,
                 "detail": result.verdict.detail,
                 "ratio": _number(result.verdict.ratio),
                 "seconds": round(result.seconds, 4),
@@ -130,7 +133,10 @@ def _target(
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
-    """Counts of each status, of what could be claimed, and the largest error over its bound."""
+    """Counts of each status, of what could be claimed, and the largest error over its bound.
+
+    All of them count what was drawn for the target, too; ``steered`` says how many that are.
+    """
     counts = dict.fromkeys(STATUSES, 0)
     for result in results:
         counts[result.verdict.status] += 1
@@ -139,6 +145,7 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
         "counts": counts,
         "claimed": sum(result.claimed for result in results),
         "claimable": sum(result.unexpected for result in results),
+        "steered": sum(result.steered for result in results),
         "worst": max((ratio for ratio in ratios if ratio is not None), default=None),
     }
 
@@ -175,6 +182,11 @@ def total(summary: Mapping[str, Any]) -> int:
     return int(sum(summary["counts"].values()))
 
 
+def surveyed(summary: Mapping[str, Any]) -> int:
+    """How many of them every target has."""
+    return total(summary) - int(summary["steered"])
+
+
 def ratio_text(ratio: float | None) -> str:
     """An error over its bound, for a person."""
     if ratio is None:
@@ -184,7 +196,7 @@ def ratio_text(ratio: float | None) -> str:
 
 def cell_text(summary: Mapping[str, Any]) -> str:
     """How a capability stands on a target, in a cell of a table."""
-    bad, cases = failed(summary), total(summary)
+    bad, cases, more = failed(summary), total(summary), summary["steered"]
     passed = summary["counts"]["pass"]
     if not cases:
         return ""
@@ -192,7 +204,8 @@ def cell_text(summary: Mapping[str, Any]) -> str:
         return f"{bad} of {cases} bad"
     if not passed:
         return "unclaimed"
-    return "pass" if passed == cases else f"{passed} of {cases}"
+    text = "pass" if passed == cases else f"{passed - more} of {cases - more}"
+    return f"{text} +{more}" if more else text
 
 
 def percent(part: float) -> str:
@@ -213,11 +226,16 @@ def headline(target: Mapping[str, Any]) -> str:
         bad = failed(target)
         lines.append(
             f"{name} claims {claimed} in the suite; "
-            f"{bad or 'none'} of {total(target)} cases {'is' if bad == 1 else 'are'} bad."
+            f"{bad or 'none'} of {_asked(target)} {'is' if bad == 1 else 'are'} bad."
         )
     if target["claimable"]:
         lines.append(f"{name} could claim {target['claimable']} more cases: it passes them.")
     return "\n".join(lines)
+
+
+def _asked(target: Mapping[str, Any]) -> str:
+    more = target["steered"]
+    return f"{surveyed(target)} cases" + (f", and {more} drawn for it," if more else "")
 
 
 def text(report: Document) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .document import Document, cell_text, failed, headline, ratio_text, total
+from .document import Document, cell_text, failed, headline, ratio_text, surveyed, total
 
 
 def markdown(report: Document) -> str:
@@ -35,14 +35,14 @@ def _matrix(report: Document, targets: list[Document]) -> list[str]:
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
     for i, capability in enumerate(report["capabilities"]):
         cells = [target["capabilities"][i] for target in targets]
-        if total(cells[0]):
+        if any(map(total, cells)):
             rows.append([f"{capability['group']}: {capability['name']}", *_cells(cells)])
     rows.append(["**all**", *_cells(targets)])
     return ["| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows]
 
 
 def _cells(cells: list[Document]) -> list[str]:
-    texts = [str(total(cells[0]))]
+    texts = [str(surveyed(cells[0]))]
     for cell in cells:
         text = cell_text(cell)
         texts += [f"**{text}**" if failed(cell) else text, ratio_text(cell["worst"])]

@@ -25,6 +25,7 @@
   const percent = (part) => `${Math.floor(1000 * part) / 10} %`; // 100 % is said of all alone
   const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
   const total = (summary) => sum(Object.values(summary.counts));
+  const surveyed = (summary) => total(summary) - summary.steered; // cases that every backend has
   const bad = (summary) => total(summary) - summary.counts.pass - summary.counts.unclaimed;
   function ratioText(ratio) {
     if (ratio == null) return "";
@@ -142,25 +143,31 @@
     const bodies = [];
     let group = null;
     data.capabilities.forEach((capability, c) => {
-      const cases = total(columns[0][0].capabilities[c]);
-      if (!cases) return;
+      const cases = surveyed(columns[0][0].capabilities[c]);
+      if (!columns.some(([target]) => total(target.capabilities[c]))) return;
       if (capability.group !== group) {
         group = capability.group;
         bodies.push(make("tbody", {}, make("tr", { class: "group" },
-          make("th", { scope: "rowgroup" }, group), make("td", { colspan: columns.length + 1 }))));
+          make("th", { scope: "rowgroup" }, group), make("td", { class: "cases" }), make("td", { colspan: columns.length }))));
       }
       bodies.at(-1).append(make("tr", {}, make("th", { scope: "row" }, capability.name),
         make("td", { class: "cases" }, String(cases)),
         ...columns.map(([target, t]) => make("td", {}, cell(target, t, c)))));
     });
+    at("matrix").style.setProperty("--columns", columns.length);
     at("matrix").append(make("thead", {}, head), ...bodies);
+    const box = at("matrix").parentElement;
+    const told = () => { at("aside").hidden = box.scrollWidth <= box.clientWidth; };
+    addEventListener("resize", told);
+    told();
   }
   function cell(target, t, c) {
     const summary = target.capabilities[c], wrong = bad(summary), all = total(summary);
-    const passed = summary.counts.pass;
+    const passed = summary.counts.pass, more = summary.steered;
     const [kind, text, words] = wrong ? ["bad", `${wrong} bad`, `${wrong} of ${all} are bad`]
       : passed === all ? ["full", String(all), `all ${all} pass`]
-      : passed ? ["part", `${passed} of ${all}`, `${passed} of ${all} pass, the rest is not claimed`]
+      : passed ? ["part", `${passed - more} of ${all - more}${more ? ` +${more}` : ""}`,
+        `${passed - more} of ${all - more} pass, the rest is not claimed${more ? `; so do ${more} drawn in its place` : ""}`]
       : ["none", "–", "none is claimed"];
     const worst = ratioText(summary.worst);
     const { group, name } = data.capabilities[c];

@@ -10,7 +10,7 @@ from typing import Any
 
 from convspec.tables import Column, Row, show
 
-from .document import Document, cell_text, failed, headline, ratio_text, total
+from .document import Document, cell_text, failed, headline, ratio_text, surveyed, total
 
 #: Failing cases of a target that are printed; every form of report on disk has all of them.
 PRINTED = 10
@@ -39,7 +39,7 @@ def matrix(report: Document, targets: list[Any]) -> tuple[list[Column], list[Row
         zip(pairwise(groups), report["capabilities"], strict=True)
     ):
         cells = [target["capabilities"][i] for target in targets]
-        if total(cells[0]):
+        if any(map(total, cells)):
             first = group != before
             rows.append(_row(group if first else "", capability["name"], cells, first=first))
     rows.append(_row("all", "", targets, first=True))
@@ -47,7 +47,7 @@ def matrix(report: Document, targets: list[Any]) -> tuple[list[Column], list[Row
 
 
 def _row(group: str, name: str, cells: list[Any], *, first: bool) -> Row:
-    texts = [group, name, str(total(cells[0]))]
+    texts = [group, name, str(surveyed(cells[0]))]
     for cell in cells:
         texts += [cell_text(cell), ratio_text(cell["worst"])]
     bad = any(failed(cell) for cell in cells)
