@@ -1,8 +1,16 @@
-"""Convolution by matrix products: windows are gathered block by block, never all at once."""
+"""Convolution by matrix products: windows are gathered block by block, never all at once.
+
+Blocks are small enough to stay in a cache, and shared by all cores: while one is multiplied by
+BLAS, others are gathered. A gathered block has the order that keeps the input's contiguous axis
+whole: channels first, a row for each tap with the positions along it; channels last, a row for
+each position with taps and channels along it. Depthwise, where a product of matrices would have one
+row, the taps are summed as elementwise products, in blocks too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -10,66 +18,186 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from convspec.copies import contiguous
 from convspec.plan import Call
+from convspec.threads import cores, share
 
-#: Bytes that one block of gathered windows may take.
+#: Bytes that all blocks of gathered windows may take together.
 BLOCK_BYTES = 64 * 2**20
+#: Bytes of one: of 1, 4, 16 and 32 MB the fastest where others use the machine too. Smaller ones
+#: fit better into a cache, but each product waits for all threads of BLAS.
+CACHED = 16 * 2**20
+#: The same of elementwise products, for a second-level cache: the block is passed for each tap.
+CACHED_PRODUCTS = 2**17
 
 
 def conv(x: Any, w: Any, *, call: Call) -> Any:
-    """x (N, space, C), w (space, I, O) with the groups on O -> y (N, space, O)."""
+    """The convolution in the orders of the call, with the groups on the weight's O.
+
+    Forward, x is (N, C, space) or (N, space, C), and so is y; w is (O, I, space) where x has the
+    channels first, (space, I, O) where it has them last or the call is depthwise.
+    Transposed, x and y are (N, space, C), w (space, I, O).
+    """
     return kernel(call)(x, w)
 
 
 def kernel(call: Call) -> Callable[[Any, Any], Any]:
     """:func:`conv` for one call: a function of x and w alone."""
-    return _transposed(call) if call.transposed else _forward(call)
+    if call.transposed:
+        return _transposed(call)
+    if 1 < call.groups == call.in_channels:
+        return partial(_depthwise, call)
+    return partial(_columns if call.x_layout[1] == "C" else _rows, call)
 
 
-def _forward(call: Call) -> Callable[[Any, Any], Any]:
+def _rows(call: Call, x: Any, w: Any) -> Any:
+    """x (N, space, C), w (space, I, O) -> y (N, space, O)."""
     rank, groups = call.rank, call.groups
-    extents, space = call.extents, tuple(range(1, rank + 1))
-    steps = [slice(None, None, s) for s in call.stride]
-    taps = [slice(None, None, d) for d in call.dilation]
-    chosen = (slice(None), *steps, slice(None), *taps)
-    i_channels, o_channels = call.in_channels // groups, call.out_channels // groups
-    inner = prod(call.kernel_size) * i_channels
+    windows = np.moveaxis(_windows(x, call, 1), rank + 1, -1)  # (N, positions, taps, C)
+    inner, each = _inner(call), call.out_channels // groups
+    # (G, taps * I, O/G)
+    matrix = contiguous(w).reshape(inner, groups, each).transpose(1, 0, 2)
+    y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
 
-    def run(x: Any, w: Any) -> Any:
-        # (N, positions, C, taps), a view
-        windows = np.moveaxis(sliding_window_view(x, extents, axis=space)[chosen], rank + 1, -1)
-        # (G, taps * I, O/G)
-        matrix = w.reshape(inner, groups, o_channels).transpose(1, 0, 2)
-        y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
-        for n in range(x.shape[0]):
-            for box in _boxes(call.output_size, inner * groups * x.itemsize):
-                block = windows[(n, *box)]
-                out = y[(n, *box)].reshape(-1, groups, o_channels)
-                if groups == 1:
-                    np.matmul(block.reshape(-1, inner), matrix[0], out=out[:, 0])
-                    continue
-                # (positions, taps, G, I) -> (G, positions, taps * I)
-                split: Any = block.reshape(out.shape[0], -1, groups, i_channels)
-                split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
-                np.matmul(split, matrix, out=out.transpose(1, 0, 2))
-        return y
+    def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
+        gather = _Gather(call)
+        for box in boxes:
+            out = y[box].reshape(-1, groups, each)
+            block = gather(windows[box]).reshape(-1, inner * groups)
+            if groups == 1:
+                np.matmul(block, matrix[0], out=out[:, 0])
+                continue
+            # (positions, taps, G, I) -> (G, positions, taps * I)
+            split: Any = block.reshape(out.shape[0], -1, groups, call.in_channels // groups)
+            split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
+            np.matmul(split, matrix, out=out.transpose(1, 0, 2))
 
-    return run
+    copies = 1 if groups == 1 else 2
+    share(work, _boxes(y.shape[:-1], inner * groups * copies * x.itemsize, _limit()))
+    return y
 
 
-def _boxes(sizes: Sequence[int], position: int) -> Iterator[tuple[int | slice, ...]]:
-    """Indices of boxes that cover ``sizes``, each contiguous and of at most ``BLOCK_BYTES``.
+def _columns(call: Call, x: Any, w: Any) -> Any:
+    """x (N, C, space), w (O, I, space) -> y (N, O, space) or (N, space, O)."""
+    rank, groups = call.rank, call.groups
+    order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
+    windows = _windows(x, call, 2).transpose(order)  # (N, C, taps, positions)
+    inner, each = _inner(call), call.out_channels // groups
+    matrix = contiguous(w).reshape(groups, each, inner)
+    y = np.empty(call.output_shape, np.result_type(x, w))
+    # (N, positions, O), a view
+    last = y if call.y_layout[-1] == "C" else np.moveaxis(y, 1, -1)
+
+    def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
+        gather = _Gather(call)
+        for n, *box in boxes:
+            whole = (slice(None),) * (rank + 1)
+            block = gather(windows[(n, *whole, *box)]).reshape(groups, inner, -1)
+            if last is y:
+                out = y[(n, *box)].reshape(-1, groups, each).transpose(1, 0, 2)
+                np.matmul(block.transpose(0, 2, 1), matrix.transpose(0, 2, 1), out=out)
+            else:
+                out = y[(n, slice(None), *box)].reshape(groups, each, -1)
+                np.matmul(matrix, block, out=out)
+
+    size = inner * groups * x.itemsize
+    boxes = list(_boxes(call.output_size, size, _limit()))
+    share(work, ((n, *box) for n in range(x.shape[0]) for box in boxes))
+    return y
+
+
+class _Gather:
+    """Copies windows into the same memory again and again: fresh memory costs page faults."""
+
+    def __init__(self, call: Call) -> None:
+        self.pointwise = all(
+            k == s == 1 for k, s in zip(call.kernel_size, call.stride, strict=True)
+        )
+        self.spare: Any = None
+
+    def __call__(self, windows: Any) -> Any:
+        if self.pointwise:  # no two windows overlap: a view, where the strides allow
+            return windows
+        if self.spare is None or self.spare.size < windows.size:
+            self.spare = np.empty(windows.size, windows.dtype)
+        block = self.spare[: windows.size].reshape(windows.shape)
+        np.copyto(block, windows)
+        return block
+
+
+def _inner(call: Call) -> int:
+    """The length of the sum for one output: taps times input channels of a group."""
+    return prod(call.kernel_size) * (call.in_channels // call.groups)
+
+
+def _windows(x: Any, call: Call, first: int) -> Any:
+    """The windows at every position, whose axes start at ``first``; the taps' follow at the end."""
+    axes = tuple(range(first, first + call.rank))
+    windows = sliding_window_view(x, call.extents, axis=axes)
+    index = [slice(None)] * windows.ndim
+    for i, axis in enumerate(axes):
+        index[axis] = slice(None, None, call.stride[i])
+        index[i - call.rank] = slice(None, None, call.dilation[i])
+    return windows[tuple(index)]
+
+
+def _limit() -> int:
+    """Bytes of one worker's block."""
+    return min(CACHED, BLOCK_BYTES // cores())
+
+
+def _boxes(sizes: Sequence[int], position: int, limit: int) -> Iterator[tuple[int | slice, ...]]:
+    """Indices of boxes that cover ``sizes``, each contiguous and of at most ``limit`` bytes.
 
     ``position`` is how many bytes one position takes; a box has at least one.
     """
     row = prod(sizes[1:]) * position
-    if row > BLOCK_BYTES and len(sizes) > 1:
+    if row > limit and len(sizes) > 1:
         for i in range(sizes[0]):
-            yield from ((i, *rest) for rest in _boxes(sizes[1:], position))
+            yield from ((i, *rest) for rest in _boxes(sizes[1:], position, limit))
         return
-    rows = max(1, BLOCK_BYTES // max(row, 1))
+    rows = max(1, limit // max(row, 1))
     for start in range(0, sizes[0], rows):
         yield (slice(start, start + rows),)
+
+
+def _depthwise(call: Call, x: Any, w: Any) -> Any:
+    """x and y both (N, C, space) or both (N, space, C); w (space, 1, O)."""
+    multiplier = call.out_channels // call.groups
+    y = np.empty(call.output_shape, np.result_type(x, w))
+    c = call.x_layout.index("C")
+    split = y.reshape(*y.shape[:c], call.groups, multiplier, *y.shape[c + 1 :])
+    x = np.expand_dims(x, c + 1)
+    first = 1 + 2 * (c == 1)  # of the spatial axes
+    ones = (1,) * call.rank
+    shape = (1, call.groups, multiplier, *ones) if c == 1 else (1, *ones, call.groups, multiplier)
+    kernels = {tap: w[tap].reshape(shape) for tap in product(*(range(k) for k in call.kernel_size))}
+
+    def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
+        for box in boxes:
+            at = [slice(i, i + 1) if isinstance(i, int) else i for i in box]
+            at += [slice(None)] * (split.ndim - len(at))
+            out = split[tuple(at)]
+            part: Any = None
+            for tap, kernel in kernels.items():
+                source = list(at)
+                source[c + 1] = slice(None)
+                for i, (k, d, s) in enumerate(
+                    zip(tap, call.dilation, call.stride, strict=True), first
+                ):
+                    start, stop, _ = at[i].indices(split.shape[i])
+                    source[i] = slice(k * d + start * s, k * d + (stop - 1) * s + 1, s)
+                places = [at[i] if kernel.shape[i] > 1 else slice(None) for i in range(len(at))]
+                values = x[tuple(source)], kernel[tuple(places)]
+                if part is None:
+                    np.multiply(*values, out=out)
+                    part = np.empty_like(out)
+                else:
+                    np.multiply(*values, out=part)
+                    np.add(out, part, out=out)
+
+    share(work, _boxes(split.shape, y.itemsize, CACHED_PRODUCTS))
+    return y
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from convspec.plan import Call
@@ -54,24 +54,43 @@ def conv(x: str, w: str, *, call: Call) -> str:
             f"dilation={tuple_text(call.dilation)}, groups={call.groups})"
         )
     space, taps = SPACE[: call.rank], TAPS[: call.rank]
-    axes = tuple(range(1, call.rank + 1))
+    axes = tuple(call.x_layout.index(letter) for letter in call.spatial)
     windows = f"sliding_window_view({x}, {tuple_text(call.extents)}, axis={tuple_text(axes)})"
     if any(step != 1 for step in (*call.stride, *call.dilation)):
-        steps = [_step(s) for s in call.stride]
-        inner = [_step(d) for d in call.dilation]
-        windows += f"[{', '.join([':', *steps, ':', *inner])}]"
-    if call.groups == 1:
-        return f'np.einsum("n{space}i{taps},{taps}io->n{space}o", {windows}, {w}, optimize=True)'
+        steps = [":"] * len(call.x_layout)
+        for axis, s in zip(axes, call.stride, strict=True):
+            steps[axis] = _step(s)
+        windows += f"[{', '.join([*steps, *map(_step, call.dilation)])}]"
     g = call.groups
-    sizes = ", ".join(map(str, (*call.output_size, g, call.in_channels // g, *call.kernel_size)))
-    windows = f"{windows}.reshape(len({x}), {sizes})"
-    kernel = ", ".join(map(str, (*call.kernel_size, call.in_channels // g, g)))
-    product = f'"n{space}gi{taps},{taps}igo->n{space}go"'
-    result = ", ".join(map(str, (*call.output_size, call.out_channels)))
+    split = "g" if g > 1 else ""
+    positions = {"N": "n", **dict(zip(call.spatial, space, strict=True))}
+    x_axes = _axes(call.x_layout, {**positions, "C": f"{split}i"}) + taps
+    w_axes = {"I": "i", "O": f"{split}o", **dict(zip(call.spatial, taps, strict=True))}
+    y_axes = _axes(call.y_layout, {**positions, "C": f"{split}o"})
+    product = f'"{x_axes},{_axes(call.w_layout, w_axes)}->{y_axes}"'
+    if g == 1:
+        return f"np.einsum({product}, {windows}, {w}, optimize=True)"
+    sizes: dict[str, tuple[str, ...]] = {"N": (f"len({x})",)}
+    sizes.update({c: (str(n),) for c, n in zip(call.spatial, call.output_size, strict=True)})
+    taken: dict[str, tuple[str, ...]] = {
+        c: (str(n),) for c, n in zip(call.spatial, call.kernel_size, strict=True)
+    }
+    taken |= {"I": (str(call.in_channels // g),), "O": (str(g), str(call.out_channels // g))}
+    windows += f".reshape({_sizes(call.x_layout, {**sizes, 'C': (str(g), taken['I'][0])})}, "
+    windows += f"{', '.join(map(str, call.kernel_size))})"
+    result = _sizes(call.y_layout, {**sizes, "C": (str(call.out_channels),)})
     return (
-        f"np.einsum({product}, {windows}, {w}.reshape({kernel}, -1), optimize=True)"
-        f".reshape(len({x}), {result})"
+        f"np.einsum({product}, {windows}, {w}.reshape({_sizes(call.w_layout, taken)}), "
+        f"optimize=True).reshape({result})"
     )
+
+
+def _axes(layout: str, names: Mapping[str, str]) -> str:
+    return "".join(names[letter] for letter in layout)
+
+
+def _sizes(layout: str, sizes: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(size for letter in layout for size in sizes[letter])
 
 
 def _step(step: int) -> str:
