@@ -28,9 +28,7 @@ SCHEMA = json.loads(
 def test_the_report_keeps_its_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     text = document.text(REPORT)
-    assert "NaN" not in text
-    assert "Infinity" not in text
-    jsonschema.validate(json.loads(text), SCHEMA)
+    jsonschema.validate(json.loads(text, parse_constant=pytest.fail), SCHEMA)  # no NaN, no Infinity
 
 
 def _change(path: str, value: Any) -> Callable[[Any], None]:
