@@ -143,6 +143,9 @@ def test_other_types_small_ones_and_products_are_native() -> None:
     assert "stack" in spec.supports("jax", (1, 3, 8, 8, 9)).reason
     assert spec.supports("jax", (1, 3, 8, 8, 9), "int32") == convspec.Support(True, "native")
     assert spec.supports("jax", (1, 3, 5, 5, 6)) == convspec.Support(True, "native")
+    deep = ConvSpec(32, 8, (3, 3, 3), padding=1)
+    assert deep.supports("jax", (1, 32, 2, 7, 7)) == convspec.Support(True, "native")
+    assert "rank" in deep.supports("jax", (2, 32, 2, 7, 7)).reason
     small = ConvSpec(8, 8, (3, 3), groups=8)
     assert small.supports("jax", (1, 8, 6, 7)) == convspec.Support(True, "native")
     point = ConvSpec(3, 8, (1, 1, 1))

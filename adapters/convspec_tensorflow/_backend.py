@@ -79,12 +79,13 @@ class TensorflowBackend(PlanBackend):
         if transposed:
             return Orders(data, f"{problem.spatial}OI", data, "I")
         # tf.nn.depthwise_conv2d takes (H, W, I, M), one stride for both axes, and no dilation
-        # beside a stride.
+        # beside a stride. Volumes are sums of pictures, over the taps of their first axis.
+        stride, dilation = problem.stride[-2:], problem.dilation[-2:]
         depthwise = (
-            problem.rank == 2
+            problem.rank in (2, 3)
             and problem.groups == problem.in_channels > 1
-            and len(set(problem.stride)) == 1
-            and (problem.stride[0] == 1 or set(problem.dilation) == {1})
+            and len(set(stride)) == 1
+            and (stride[0] == 1 or set(dilation) == {1})
         )
         return Orders(data, f"{problem.spatial}IO", data, "I" if depthwise else "O")
 
