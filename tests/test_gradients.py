@@ -16,6 +16,8 @@ from convspec_conformance.cases import FILLINGS, GRADIENTS, Case
 from convspec_conformance.judges import fair, judge
 from generators import integers, random_case
 
+#: What gradients are filled with; the other fillings are for results alone.
+FILLED = ("small", "wide", "real")
 STANDARD = [case for case in conformance.suite("standard", 0) if case.judge in GRADIENTS]
 
 
@@ -67,10 +69,15 @@ def test_integers_have_no_gradients() -> None:
         assert not fair(Case("gradient", spec, (1, 1, 1), **types))
 
 
+def test_gradients_have_these_fillings_and_no_other() -> None:
+    case = Case("gradient", ConvSpec(1, 1, (1,)), (1, 1, 1), dtype="float16")
+    assert tuple(f for f in FILLINGS if fair(replace(case, filling=f))) == FILLED
+
+
 def test_every_kind_is_there() -> None:
     kinds = {(case.judge, case.filling) for case in STANDARD}
     assert kinds == {
-        *(("gradient", filling) for filling in FILLINGS),
+        *(("gradient", filling) for filling in FILLED),
         ("gradient2", "small"),
     }
     assert {case.spec.transposed for case in STANDARD} == {True, False}
@@ -104,7 +111,7 @@ class Wrong(conformance.BackendTarget):
 )
 def test_a_wrong_gradient_is_noticed(which: int, change: Any, named: str) -> None:
     spec = ConvSpec(4, 6, (2, 3), stride=2, groups=2)
-    for filling in FILLINGS:
+    for filling in FILLED:
         case = Case("gradient", spec, (2, 4, 5, 6), filling=filling)
         assert judge(case, Wrong(3, None)).status == "pass"
         verdict = judge(case, Wrong(which, change))

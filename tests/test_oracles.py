@@ -54,7 +54,14 @@ def test_the_reference_is_what_the_standard_says(engine: str) -> None:
 
 
 def test_the_comparison_can_fail() -> None:
-    case = next(case for case in CASES if case.spec.flip_kernel and case.spec.kernel_size == (3, 3))
+    case = next(
+        case
+        for case in CASES
+        if case.spec.flip_kernel
+        and case.spec.kernel_size == (3, 3)
+        and not onnx_oracle.excluded(case, "onnxruntime")
+    )
+    assert agrees(case, "onnxruntime")
     arrays = fillings.arrays(case)
     y = onnx_oracle.answer(case, "onnxruntime", arrays)
     other = reference(case.spec.replace(flip_kernel=False), *arrays, output_size=case.output_size)

@@ -79,13 +79,14 @@ def expected(case: Case, x: Array, w: Array, b: Array | None) -> tuple[Array, Ar
     spoils = ~np.isfinite(w)
     taps = oracles.per_group(case.spec, spoils).reshape(spec.out_channels, -1).sum(1)
     on_zeros = count(any_x, spoils) < taps.reshape(per_channel)
-    on_zeros |= _reached(case, ~np.isfinite(x))
+    spoiled_x = ~np.isfinite(x)
+    on_zeros |= _reached(case, spoiled_x) > count(spoiled_x, any_w)  # the rest, between the taps
     y = np.where(above > 0, np.inf, np.where(below > 0, -np.inf, y.astype("float64")))
     return np.where((none > 0) | ((above > 0) & (below > 0)), np.nan, y), on_zeros
 
 
 def _reached(case: Case, of_x: Array) -> Array:
-    """Where a window, and what lies between its taps, has any of these elements of the input."""
+    """How many of these elements of the input each window has, with those between its taps."""
     spec = case.spec
     problem = resolve(spec, of_x.shape, case.output_size)
     # Output padding may be more than a kernel without dilation allows: the end is cropped less.
@@ -100,4 +101,4 @@ def _reached(case: Case, of_x: Array) -> Array:
         output_padding=0,
         bias=False,
     )
-    return reference(whole, of_x.astype("float64"), np.ones(whole.weight_shape)) > 0
+    return reference(whole, of_x.astype("float64"), np.ones(whole.weight_shape))
