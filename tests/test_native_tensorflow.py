@@ -11,6 +11,7 @@ import tensorflow as tf
 from convspec import ConvSpec, ShapeError, UnsupportedError
 from generators import integers
 from refusals import refused
+from tensorflow_kernels import errs_on_some_processors
 
 Rng = np.random.Generator
 Drawn = tuple[Any, tuple[Any, ...], dict[str, Any]]
@@ -39,6 +40,8 @@ def forward(rng: Rng, rank: int) -> Drawn:
     padding: Any = ("SAME", "VALID")[rng.integers(2)]
     if rank == 2 and rng.random() < 0.4:
         padding = explicit(rng, rank)
+    if errs_on_some_processors(k, s, same=padding == "SAME"):
+        return forward(rng, rank)
     x = integers(rng, (2, *rng.integers(6, 9, rank), cin), "float32")
     w = integers(rng, (*k, cin // groups, cout), "float32")
     # conv3d alone wants all axes of the data.

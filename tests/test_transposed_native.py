@@ -15,6 +15,7 @@ import pytest
 from convspec import ConvSpec, ConvSpecError, convert_layout, get_backend
 from generators import integers, random_case
 from native_calls import FORWARD, TRANSPOSED, Native
+from tensorflow_kernels import errs_on_some_processors
 
 Drawn = tuple[ConvSpec, ConvSpec, tuple[int, ...], Any]
 NATIVES = {(name, "transposed"): native for name, native in TRANSPOSED.items()}
@@ -36,6 +37,15 @@ def draw(rng: np.random.Generator, native: Native, rank: int, *, transposed: boo
             size = any_size(rng, native, spec, shape)
             spec.output_shape(shape, size)
         except ConvSpecError:  # nothing left of the output
+            continue
+        same, depthwise = spec.padding[0] == "same", native.groups == "depthwise"
+        if (
+            native.backend == "tensorflow"
+            and not transposed
+            and errs_on_some_processors(
+                spec.kernel_size, spec.stride, spec.dilation, same=same, depthwise=depthwise
+            )
+        ):
             continue
         target = spec.in_convention(native.convention)
         if native.weight_layout:

@@ -4,8 +4,10 @@ python conformance/upstream/check.py [name ...]
 
 Each script beside this one shows one bug: it prints ``still broken`` or ``fixed``, what is expected
 and what came, and ends with status 1 or 0. ``# environment: NAME=value`` in its first lines is set
-before it starts; ``# crashes`` says that the bug ends the process. The others share one process
-for each environment, since importing the frameworks is what takes time.
+before it starts; ``# crashes`` says that the bug ends the process; ``# needs: flag`` names one in
+/proc/cpuinfo without which the framework runs other kernels, which are right: there a bug that is
+not seen is ``not applicable here``, not fixed. Those that do not crash share one process for each
+environment, since importing the frameworks is what takes time.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -36,11 +38,18 @@ class Finding:
         name: of the script.
         broken: whether the bug is still there.
         text: versions, what was expected and what came.
+        missing: the flag that the bug needs and this processor lacks.
     """
 
     name: str
     broken: bool
     text: str
+    missing: str = ""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the bug is gone, rather than not to be seen on this processor."""
+        return not (self.broken or self.missing)
 
 
 def scripts() -> dict[str, Path]:
@@ -50,15 +59,47 @@ def scripts() -> dict[str, Path]:
 
 def heading(path: Path) -> tuple[dict[str, str], bool]:
     """The environment that a script asks for, and whether its bug ends the process."""
-    lines = path.read_text().splitlines()[:3]
-    marks = [line.removeprefix("# ") for line in lines if line.startswith("# ")]
+    marks = _marks(path)
     named = [mark.removeprefix("environment: ") for mark in marks if mark.startswith("environment")]
     return dict(entry.split("=", 1) for entry in named), "crashes" in marks
 
 
+def needs(path: Path) -> list[str]:
+    """The flags of the processor without which a script's bug is not there."""
+    return [mark.removeprefix("needs: ") for mark in _marks(path) if mark.startswith("needs: ")]
+
+
+def _marks(path: Path) -> list[str]:
+    lines = path.read_text().splitlines()[:3]
+    return [line.removeprefix("# ") for line in lines if line.startswith("# ")]
+
+
+def processor_flags(cpuinfo: str = "/proc/cpuinfo") -> set[str]:
+    """What the processor has; nothing where the system does not tell."""
+    try:
+        lines = Path(cpuinfo).read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split()[2:])
+
+
+def judged(finding: Finding, path: Path, flags: set[str]) -> Finding:
+    """A finding with what the processor lacks for it. A bug that is seen needs no excuse."""
+    missing = " ".join(flag for flag in needs(path) if flag not in flags)
+    if finding.broken or not missing:
+        return finding
+    text = f"not applicable here: the processor has no {missing}\n{finding.text}"
+    return replace(finding, text=text, missing=missing)
+
+
 def check(names: list[str]) -> Iterator[Finding]:
     """Run scripts by name."""
-    found = scripts()
+    found, flags = scripts(), processor_flags()
+    for finding in _run(names, found):
+        yield judged(finding, found[finding.name], flags)
+
+
+def _run(names: list[str], found: dict[str, Path]) -> Iterator[Finding]:
     shared: dict[tuple[tuple[str, str], ...], list[Path]] = defaultdict(list)
     for name in names:
         environment, crashes = heading(found[name])
@@ -121,7 +162,7 @@ def main() -> int:
     fixed = 0
     for finding in check(arguments.names or list(scripts())):
         print(f"{finding.name}\n  " + finding.text.replace("\n", "\n  "))
-        fixed += not finding.broken
+        fixed += finding.fixed
     return int(fixed > 0)
 
 

@@ -1,3 +1,4 @@
+# environment: TF_ENABLE_ONEDNN_OPTS=1
 """TensorFlow with oneDNN: a convolution of an empty batch has the input's shape.
 
 Its size and its channels; of every rank. Without oneDNN the shape is right.

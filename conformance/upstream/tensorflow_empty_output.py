@@ -1,3 +1,4 @@
+# environment: TF_ENABLE_ONEDNN_OPTS=1
 """TensorFlow with oneDNN: a VALID convolution without any output gives uninitialised memory.
 
 The input has two rows, the kernel three: no output position. The result has the input's shape and

@@ -1,7 +1,10 @@
+# environment: TF_ENABLE_ONEDNN_OPTS=1
+# needs: avx512f
 """TensorFlow with oneDNN: conv2d of one channel, unequal strides and one output column is wrong.
 
 With a batch of two or more; conv3d likewise, even with one sample. Some elements are numbers that
-were in memory before. Without oneDNN (TF_ENABLE_ONEDNN_OPTS=0) all are right.
+were in memory before. Without oneDNN (TF_ENABLE_ONEDNN_OPTS=0) all are right, and so they
+are from its kernels for AVX2.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
+# needs: avx512f
 """PyTorch on the CPU: conv2d of one channel with unequal strides and one output column is wrong.
 
 An input of one channel counts as channels-last whenever its channel stride is 1. oneDNN's kernel
-for that format is then wrong as it is under TensorFlow: see tensorflow_one_channel.py.
+for that format and AVX-512 is then wrong as under TensorFlow: see tensorflow_one_channel.py.
 """
 
 import torch
