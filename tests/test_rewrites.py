@@ -32,6 +32,7 @@ class Limited(NumpyBackend):
             "stack": call.rank > 1 and call.groups == 1,
             "taps": call.groups == call.in_channels,
             "phases": call.transposed,
+            "samples": not call.transposed and call.batch == 1 and call.output_size[0] > 1,
         }
         lack = next((name for name in self.missing if has[name]), "")
         if any(step > 1 for step in call.input_dilation):  # NumPy's kernel never has it
@@ -58,6 +59,7 @@ WAYS = [
     ("taps",),
     ("taps", "rank"),
     ("phases",),
+    ("samples",),
     ("phases", "batch", "taps", "stack", "rank"),
     ("groups", "rank", "dilation"),
     ("batch", "transposed", "groups", "dilation", "stride", "rank"),

@@ -10,7 +10,6 @@ row, the taps are summed as elementwise products, in blocks too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from convspec.copies import contiguous
+from convspec.dtypes import numpy_dtype
 from convspec.plan import Call
 from convspec.threads import cores, share
 
@@ -34,7 +34,7 @@ CACHED_PRODUCTS = 2**17
 def conv(x: Any, w: Any, *, call: Call) -> Any:
     """The convolution in the orders of the call, with the groups on the weight's O.
 
-    Forward, x is (N, C, space) or (N, space, C), and so is y; w is (O, I, space) where x has the
+    Forward, x is (N, C, space) or (N, space, C), and so is y; w is in any order where x has the
     channels first, (space, I, O) where it has them last or the call is depthwise.
     Transposed, x and y are (N, space, C), w (space, I, O).
     """
@@ -46,73 +46,85 @@ def kernel(call: Call) -> Callable[[Any, Any], Any]:
     if call.transposed:
         return _transposed(call)
     if 1 < call.groups == call.in_channels:
-        return partial(_depthwise, call)
-    return partial(_columns if call.x_layout[1] == "C" else _rows, call)
+        return _depthwise(call)
+    return _columns(call) if call.x_layout[1] == "C" else _rows(call)
 
 
-def _rows(call: Call, x: Any, w: Any) -> Any:
+def _rows(call: Call) -> Callable[[Any, Any], Any]:
     """x (N, space, C), w (space, I, O) -> y (N, space, O)."""
     rank, groups = call.rank, call.groups
-    windows = np.moveaxis(_windows(x, call, 1), rank + 1, -1)  # (N, positions, taps, C)
-    inner, each = _inner(call), call.out_channels // groups
-    # (G, taps * I, O/G)
-    matrix = contiguous(w).reshape(inner, groups, each).transpose(1, 0, 2)
-    y = np.empty((x.shape[0], *call.output_size, call.out_channels), np.result_type(x, w))
-
-    def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
-        gather = _Gather(call)
-        for box in boxes:
-            out = y[box].reshape(-1, groups, each)
-            block = gather(windows[box]).reshape(-1, inner * groups)
-            if groups == 1:
-                np.matmul(block, matrix[0], out=out[:, 0])
-                continue
-            # (positions, taps, G, I) -> (G, positions, taps * I)
-            split: Any = block.reshape(out.shape[0], -1, groups, call.in_channels // groups)
-            split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
-            np.matmul(split, matrix, out=out.transpose(1, 0, 2))
-
+    inner, each, channels = _inner(call), call.out_channels // groups, call.in_channels // groups
+    windows_of, pointwise = _windows(call, 1), _pointwise(call)
     copies = 1 if groups == 1 else 2
-    share(work, _boxes(y.shape[:-1], inner * groups * copies * x.itemsize, _limit()))
-    return y
+    size = inner * groups * copies * numpy_dtype(call.dtype).itemsize
+    boxes = list(_boxes((call.batch, *call.output_size), size, _limit()))
+    shape = (call.batch, *call.output_size, call.out_channels)
+
+    def run(x: Any, w: Any) -> Any:
+        windows = np.moveaxis(windows_of(x), rank + 1, -1)  # (N, positions, taps, C)
+        # (G, taps * I, O/G)
+        matrix = contiguous(w).reshape(inner, groups, each).transpose(1, 0, 2)
+        y = np.empty(shape, np.result_type(x, w))
+
+        def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
+            gather = _Gather(pointwise)
+            for box in boxes:
+                out = y[box].reshape(-1, groups, each)
+                block = gather(windows[box]).reshape(-1, inner * groups)
+                if groups == 1:
+                    np.matmul(block, matrix[0], out=out[:, 0])
+                    continue
+                # (positions, taps, G, I) -> (G, positions, taps * I)
+                split: Any = block.reshape(out.shape[0], -1, groups, channels)
+                split = split.transpose(2, 0, 1, 3).reshape(groups, out.shape[0], inner)
+                np.matmul(split, matrix, out=out.transpose(1, 0, 2))
+
+        share(work, boxes)
+        return y
+
+    return run
 
 
-def _columns(call: Call, x: Any, w: Any) -> Any:
-    """x (N, C, space), w (O, I, space) -> y (N, O, space) or (N, space, O)."""
+def _columns(call: Call) -> Callable[[Any, Any], Any]:
+    """x (N, C, space), w in any order -> y (N, O, space) or (N, space, O)."""
     rank, groups = call.rank, call.groups
-    order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
-    windows = _windows(x, call, 2).transpose(order)  # (N, C, taps, positions)
     inner, each = _inner(call), call.out_channels // groups
-    matrix = contiguous(w).reshape(groups, each, inner)
-    y = np.empty(call.output_shape, np.result_type(x, w))
-    # (N, positions, O), a view
-    last = y if call.y_layout[-1] == "C" else np.moveaxis(y, 1, -1)
-
-    def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
-        gather = _Gather(call)
-        for n, *box in boxes:
-            whole = (slice(None),) * (rank + 1)
-            block = gather(windows[(n, *whole, *box)]).reshape(groups, inner, -1)
-            if last is y:
-                out = y[(n, *box)].reshape(-1, groups, each).transpose(1, 0, 2)
-                np.matmul(block.transpose(0, 2, 1), matrix.transpose(0, 2, 1), out=out)
-            else:
-                out = y[(n, slice(None), *box)].reshape(groups, each, -1)
-                np.matmul(matrix, block, out=out)
-
-    size = inner * groups * x.itemsize
+    windows_of, pointwise = _windows(call, 2), _pointwise(call)
+    order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
+    w_order = [call.w_layout.index(letter) for letter in f"OI{call.spatial}"]
+    size = inner * groups * numpy_dtype(call.dtype).itemsize
     boxes = list(_boxes(call.output_size, size, _limit()))
-    share(work, ((n, *box) for n in range(x.shape[0]) for box in boxes))
-    return y
+    everywhere = [(n, *box) for n in range(call.batch) for box in boxes]
+    shape, last = call.output_shape, call.y_layout[-1] == "C"
+    whole = (slice(None),) * (rank + 1)
+
+    def run(x: Any, w: Any) -> Any:
+        windows = windows_of(x).transpose(order)  # (N, C, taps, positions)
+        matrix = contiguous(w.transpose(w_order)).reshape(groups, each, inner)
+        y = np.empty(shape, np.result_type(x, w))
+
+        def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
+            gather = _Gather(pointwise)
+            for n, *box in boxes:
+                block = gather(windows[(n, *whole, *box)]).reshape(groups, inner, -1)
+                if last:
+                    out = y[(n, *box)].reshape(-1, groups, each).transpose(1, 0, 2)
+                    np.matmul(block.transpose(0, 2, 1), matrix.transpose(0, 2, 1), out=out)
+                else:
+                    out = y[(n, slice(None), *box)].reshape(groups, each, -1)
+                    np.matmul(matrix, block, out=out)
+
+        share(work, everywhere)
+        return y
+
+    return run
 
 
 class _Gather:
     """Copies windows into the same memory again and again: fresh memory costs page faults."""
 
-    def __init__(self, call: Call) -> None:
-        self.pointwise = all(
-            k == s == 1 for k, s in zip(call.kernel_size, call.stride, strict=True)
-        )
+    def __init__(self, pointwise: bool) -> None:
+        self.pointwise = pointwise
         self.spare: Any = None
 
     def __call__(self, windows: Any) -> Any:
@@ -130,15 +142,19 @@ def _inner(call: Call) -> int:
     return prod(call.kernel_size) * (call.in_channels // call.groups)
 
 
-def _windows(x: Any, call: Call, first: int) -> Any:
-    """The windows at every position, whose axes start at ``first``; the taps' follow at the end."""
-    axes = tuple(range(first, first + call.rank))
-    windows = sliding_window_view(x, call.extents, axis=axes)
-    index = [slice(None)] * windows.ndim
+def _pointwise(call: Call) -> bool:
+    return all(k == s == 1 for k, s in zip(call.kernel_size, call.stride, strict=True))
+
+
+def _windows(call: Call, first: int) -> Callable[[Any], Any]:
+    """Gives the windows at every position, from axis ``first`` on; the axes of taps come last."""
+    axes, extents = tuple(range(first, first + call.rank)), call.extents
+    index = [slice(None)] * (2 + 2 * call.rank)
     for i, axis in enumerate(axes):
         index[axis] = slice(None, None, call.stride[i])
         index[i - call.rank] = slice(None, None, call.dilation[i])
-    return windows[tuple(index)]
+    chosen = tuple(index)
+    return lambda x: sliding_window_view(x, extents, axis=axes)[chosen]
 
 
 def _limit() -> int:
@@ -161,43 +177,51 @@ def _boxes(sizes: Sequence[int], position: int, limit: int) -> Iterator[tuple[in
         yield (slice(start, start + rows),)
 
 
-def _depthwise(call: Call, x: Any, w: Any) -> Any:
+def _depthwise(call: Call) -> Callable[[Any, Any], Any]:
     """x and y both (N, C, space) or both (N, space, C); w (space, 1, O)."""
     multiplier = call.out_channels // call.groups
-    y = np.empty(call.output_shape, np.result_type(x, w))
     c = call.x_layout.index("C")
-    split = y.reshape(*y.shape[:c], call.groups, multiplier, *y.shape[c + 1 :])
-    x = np.expand_dims(x, c + 1)
+    y_shape = call.output_shape
+    split_shape = (*y_shape[:c], call.groups, multiplier, *y_shape[c + 1 :])
     first = 1 + 2 * (c == 1)  # of the spatial axes
     ones = (1,) * call.rank
     shape = (1, call.groups, multiplier, *ones) if c == 1 else (1, *ones, call.groups, multiplier)
-    kernels = {tap: w[tap].reshape(shape) for tap in product(*(range(k) for k in call.kernel_size))}
+    taps = list(product(*map(range, call.kernel_size)))
+    dilation, stride = call.dilation, call.stride
+    itemsize = numpy_dtype(call.dtype).itemsize
+    boxes = list(_boxes(split_shape, itemsize, CACHED_PRODUCTS))
 
-    def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
-        for box in boxes:
-            at = [slice(i, i + 1) if isinstance(i, int) else i for i in box]
-            at += [slice(None)] * (split.ndim - len(at))
-            out = split[tuple(at)]
-            part: Any = None
-            for tap, kernel in kernels.items():
-                source = list(at)
-                source[c + 1] = slice(None)
-                for i, (k, d, s) in enumerate(
-                    zip(tap, call.dilation, call.stride, strict=True), first
-                ):
-                    start, stop, _ = at[i].indices(split.shape[i])
-                    source[i] = slice(k * d + start * s, k * d + (stop - 1) * s + 1, s)
-                places = [at[i] if kernel.shape[i] > 1 else slice(None) for i in range(len(at))]
-                values = x[tuple(source)], kernel[tuple(places)]
-                if part is None:
-                    np.multiply(*values, out=out)
-                    part = np.empty_like(out)
-                else:
-                    np.multiply(*values, out=part)
-                    np.add(out, part, out=out)
+    def run(x: Any, w: Any) -> Any:
+        kernels = {tap: w[tap].reshape(shape) for tap in taps}
+        y = np.empty(y_shape, np.result_type(x, w))
+        split = y.reshape(split_shape)
+        x = np.expand_dims(x, c + 1)
 
-    share(work, _boxes(split.shape, y.itemsize, CACHED_PRODUCTS))
-    return y
+        def work(boxes: Iterator[tuple[int | slice, ...]]) -> None:
+            for box in boxes:
+                at = [slice(i, i + 1) if isinstance(i, int) else i for i in box]
+                at += [slice(None)] * (split.ndim - len(at))
+                out = split[tuple(at)]
+                part: Any = None
+                for tap, kernel in kernels.items():
+                    source = list(at)
+                    source[c + 1] = slice(None)
+                    for i, (k, d, s) in enumerate(zip(tap, dilation, stride, strict=True), first):
+                        start, stop, _ = at[i].indices(split.shape[i])
+                        source[i] = slice(k * d + start * s, k * d + (stop - 1) * s + 1, s)
+                    places = [at[i] if kernel.shape[i] > 1 else slice(None) for i in range(len(at))]
+                    values = x[tuple(source)], kernel[tuple(places)]
+                    if part is None:
+                        np.multiply(*values, out=out)
+                        part = np.empty_like(out)
+                    else:
+                        np.multiply(*values, out=part)
+                        np.add(out, part, out=out)
+
+        share(work, boxes)
+        return y
+
+    return run
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:

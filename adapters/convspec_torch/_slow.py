@@ -1,6 +1,6 @@
 """Where aten takes another kernel than oneDNN's on the CPU, and which rule is faster there.
 
-Every bound here is measured (torch 2.13, AVX-512, float32, one thread, ratios of interleaved
+Every bound here is measured (torch 2.13, AVX2, float32, one thread, ratios of interleaved
 medians of processor time over ``F.conv3d``, channels first and last).
 
 For one small volume aten's ``use_mkldnn`` says no, for the sake of pictures: it multiplies the
