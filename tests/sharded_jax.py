@@ -144,6 +144,16 @@ def random_shards() -> list[str]:
     return wrong
 
 
+def inside() -> dict[str, list[int]]:
+    """What is sent for a loss of an output that the devices do not divide: 14 rows, 8 devices."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    spec = MADE.replace(padding=0)
+    x, w, b = arrays(spec, (8, 16, 8, 8))
+    given = jax.device_put(x, NamedSharding(mesh, P(None, "d")))
+    text = jax.jit(lambda x: (spec(x, w, b) ** 2).sum()).lower(given).compile().as_text()
+    return counted(text)
+
+
 def refusals() -> dict[str, str]:
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     x, w, b = arrays(MADE, (8, 16, 8, 8))
@@ -186,5 +196,5 @@ def types() -> list[bool]:
 
 
 if __name__ == "__main__":
-    tests = (table, random_shards, refusals, types)
+    tests = (table, random_shards, inside, refusals, types)
     print(json.dumps({test.__name__: test() for test in tests}))

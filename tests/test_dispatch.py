@@ -449,3 +449,37 @@ def test_what_a_kernel_raises_is_typed() -> None:
     with pytest.raises(convspec.UnsupportedError, match="torch cannot compute this: ") as caught:
         spec(x, weight)
     assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_what_runs_out_of_memory_is_the_frameworks_own_error() -> None:
+    import jax
+    import tensorflow as tf
+    import torch
+
+    # 2**47 bytes, which no process can address, of inputs that take hardly any.
+    wide = convspec.ConvSpec(1, 2**22, 1, layout="NCHW", bias=False)
+    x = torch.zeros(1, 1, 1, 1).expand(1, 1, 2**13, 2**10)
+    w = torch.zeros(wide.weight_shape)
+    for padding in (0, ((1, 0), 0)):
+        with pytest.raises(RuntimeError, match="memory: you tried to allocate") as caught:
+            wide.replace(padding=padding)(x, w)
+        assert not isinstance(caught.value, convspec.ConvSpecError)
+    for _ in range(2):  # decided, and kept
+        with pytest.raises(tf.errors.ResourceExhaustedError, match="OOM when allocating"):
+            wide.in_convention("tensorflow")(
+                tf.zeros((1, 2**13, 2**10, 1)), tf.zeros((1, 1, 1, 2**22))
+            )
+    huge = np.broadcast_to(np.float32(0), (1, 1, 2**23, 2**22))  # torch would get a copy
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        wide.replace(out_channels=1)(huge, np.zeros((1, 1, 1, 1), "float32"), backend="torch")
+    # JAX and accelerators say so later, or where there is none.
+    for name, error, told in (
+        ("jax", jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating"), True),
+        ("jax", jax.errors.JaxRuntimeError("INTERNAL: something else"), False),
+        ("torch", torch.OutOfMemoryError("CUDA out of memory."), True),
+        ("torch", RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        ("torch", RuntimeError("could not create a primitive"), False),
+        ("onnxruntime", RuntimeError("Failed to allocate memory for requested buffer"), True),
+        ("numpy", MemoryError(), True),
+    ):
+        assert convspec.get_backend(name).out_of_memory(error) is told, error

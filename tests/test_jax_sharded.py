@@ -54,6 +54,13 @@ def test_borders_are_exchanged_and_nothing_is_gathered(report: Any) -> None:
         assert bool(found["collective-permute"]) == exchanged, (name, found)
 
 
+def test_an_output_of_unequal_shards_stays_split_inside_a_program(report: Any) -> None:
+    sent = report["inside"]
+    assert sent["all-gather"] == sent["all-to-all"] == []
+    assert sent["collective-permute"]
+    assert max(sent["all-reduce"]) == 1  # the loss
+
+
 def test_random_convolutions_over_two_axes(report: Any) -> None:
     assert report["random_shards"] == []
 

@@ -56,6 +56,11 @@ class JaxBackend(PlanBackend):
     def differentiable(self, x: Any) -> bool:
         return isinstance(x, jax.core.Tracer)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        return isinstance(error, MemoryError) or (
+            isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+        )
+
     def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
         return _arrays.vjp(function, arrays, cotangent)
 

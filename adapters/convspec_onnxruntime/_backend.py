@@ -43,6 +43,9 @@ class OnnxruntimeBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return tuple(x.shape()), _arrays.name_of(x), x.device_name().lower()
 
+    def out_of_memory(self, error: Exception) -> bool:
+        return isinstance(error, MemoryError) or "Failed to allocate memory" in str(error)
+
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"NC{problem.spatial}"
         if transposed:

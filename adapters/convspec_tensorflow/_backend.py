@@ -68,6 +68,9 @@ class TensorflowBackend(PlanBackend):
     def differentiable(self, x: Any) -> bool:
         return not tf.executing_eagerly() or _arrays.watched(x)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
+
     def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
         return _arrays.vjp(function, arrays, cotangent)
 

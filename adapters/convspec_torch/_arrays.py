@@ -21,6 +21,8 @@ MODES = {
     "replicate": "replicate",
     "circular": "circular",
 }
+#: What RuntimeErrors say where there is no memory: the allocator of the CPU, and that of MPS.
+OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "MPS backend out of memory")
 
 
 def name_of(dtype: torch.dtype) -> str:

@@ -94,6 +94,13 @@ class TorchBackend(PlanBackend):
             torch._C._functorch.is_functorch_wrapped_tensor(x)
         )
 
+    def out_of_memory(self, error: Exception) -> bool:
+        # The CPU's allocator has no type of its own, nor has that of MPS.
+        return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+            isinstance(error, RuntimeError)
+            and any(words in str(error) for words in _arrays.OUT_OF_MEMORY)
+        )
+
     def vjp(self, function: Any, arrays: Any, cotangent: Any) -> tuple[Any, ...]:
         return _arrays.vjp(function, arrays, cotangent)
 

@@ -160,6 +160,13 @@ class Backend(ABC):
         """
         return dtype
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether an error says that memory has run out. It then reaches the user as it is.
+
+        Everything else that a kernel raises becomes an :class:`~convspec.UnsupportedError`.
+        """
+        return isinstance(error, MemoryError)
+
     def vjp(
         self, function: Callable[..., Any], arrays: Sequence[Any], cotangent: Any
     ) -> tuple[Any, ...]:

@@ -180,6 +180,8 @@ def held(x: Any, name: str, guest: Backend | None = None) -> tuple[Backend, Any]
     try:
         array = backend.unwrap(x)
     except Exception as error:
+        if backend.out_of_memory(error):
+            raise
         raise UnsupportedError(
             f"{name}: a {type(x).__name__} is no plain array of {backend.name}: {_first(error)}"
         ) from error
@@ -223,7 +225,7 @@ def chosen(backend: str | Backend) -> Backend:
 # ---- one call ----
 
 #: Errors that a kernel may raise and that are not the framework's internal ones.
-OURS = (ConvSpecError, AssertionError, MemoryError, Warning)
+OURS = (ConvSpecError, AssertionError, Warning)
 
 
 #: Kernels of calls that have been made, by all that their arrays are told apart by.
@@ -262,7 +264,7 @@ def call(
     try:
         return kernel(x, weight) if bias is None else kernel(x, weight, bias)
     except Exception as error:
-        if _passes(error):
+        if _passes(owner(x), error):
             raise
         raise _refusal(owner(x), spec, x, error) from error
 
@@ -323,19 +325,24 @@ def _decide(
             try:
                 return kernel(*arrays)
             except Exception as error:
-                if _passes(error):
+                if _passes(engine, error):
                     raise
                 raise _refusal(engine, spec, x, error) from error
     return _call_traced(spec, engine, arrays, shape, dtype, device, w, b, output_size, out_dtype)
 
 
-def _passes(error: Exception) -> bool:
+def _passes(engine: Backend, error: Exception) -> bool:
     """Whether an error of a kernel is none of the framework's internal ones.
 
     By a private exception a framework talks to itself: torch.utils.checkpoint stops by one as soon
-    as it has recomputed enough.
+    as it has recomputed enough. What runs out of memory can be computed, in a smaller batch: that
+    is what programs catch the framework's own error for.
     """
-    return isinstance(error, OURS) or type(error).__name__.startswith("_")
+    return (
+        isinstance(error, OURS)
+        or type(error).__name__.startswith("_")
+        or engine.out_of_memory(error)
+    )
 
 
 def _fastest(
@@ -349,7 +356,9 @@ def _fastest(
     if engine is not None:
         try:
             return spec(*arrays, **options, backend=engine)
-        except UnsupportedError as error:
+        except Exception as error:
+            if not (isinstance(error, UnsupportedError) or engine.out_of_memory(error)):
+                raise
             tuning.warn(f"backend: {engine.name} was the fastest, but refuses: {error}")
     return spec(*arrays, **options)
 
@@ -642,6 +651,8 @@ def _moved(own: Backend, target: Backend, array: Any, name: str, like: Any = Non
         try:
             return target.from_foreign(own.to_numpy(array), like=like)
         except Exception as error:
+            if own.out_of_memory(error) or target.out_of_memory(error):
+                raise
             _, dtype, device = own.describe(array)
             raise UnsupportedError(
                 f"{name}: {dtype} on {device} cannot be handed from {own.name} to {target.name}: "

@@ -108,11 +108,11 @@ def serve(descriptor: int, parent: int) -> None:
                     read = _tile(task, order, reader, writer)
                     connection.send(Done(order.number, read, memory()))
                 except Exception as error:
-                    connection.send(_failed(error))
+                    connection.send(_failed(error, task))
     except EOFError:
         return
     except Exception as error:
-        connection.send(_failed(error))
+        connection.send(_failed(error, task))
 
 
 def _load(task: Task) -> str:
@@ -149,10 +149,10 @@ def _tile(task: Task, order: Order, reader: Any, writer: Any) -> int:
     return read
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: Exception, task: Task) -> Failed:
     if isinstance(error, ConvSpecError):
         return Failed(str(error), type(error))
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or chosen(task.engine).out_of_memory(error):
         return Failed(f"there is no memory left: {error}".rstrip(": "), ConvertError)
     why = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
