@@ -14,7 +14,7 @@ from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._kernel import conv, kernel
+from ._kernel import conv, kernel, takes_padding
 
 #: Channels times taps that lie side by side, below which channels first is faster to gather.
 SHORT = 32
@@ -66,7 +66,7 @@ class NumpyBackend(PlanBackend):
     def lacks(self, call: Call) -> str:
         if call.bias:
             return "bias"
-        return "padding" if call.padded else ""
+        return "padding" if call.padded and not takes_padding(call) else ""
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return True
