@@ -1,13 +1,20 @@
-"""TensorFlow has no groups in 3-D: depthwise volumes are sums of depthwise pictures, exactly."""
+"""TensorFlow on the CPU: volumes as pictures where its kernel is slow, or missing, exactly."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import convspec
+import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec
+from convspec.backend import Environment
+from convspec.problem import resolve
+from convspec_tensorflow import _slow
 from generators import integers
 
 ORDERS = {"layout": "NDHWC", "weight_layout": "DHWIO"}
@@ -46,3 +53,112 @@ def test_depthwise_volumes_take_depthwise_kernels() -> None:
     text = SPECS["plain"].explain((1, 7, 6, 8, 5), "tensorflow")
     assert "rank: one kernel call for each of the 3 taps of axis D" in text
     assert "tf.nn.depthwise_conv2d" in text
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules on small problems too, and wherever oneDNN would have none of it."""
+    for bound in ("WORTHWHILE", "WINDOWS", "TRANSPOSED_WINDOWS"):
+        monkeypatch.setattr(_slow, bound, 0)
+    monkeypatch.setattr(_slow, "onednn", lambda: False)
+    monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+
+
+def prepared(spec: ConvSpec, shape: tuple[int, ...], *, traced: bool = False) -> Any:
+    env = replace(ENV, traced=traced)
+    return adapter.TensorflowBackend().prepare(resolve(spec, shape, None), env)
+
+
+ENV = Environment("float32", "float32", "cpu", bias=False, traced=False)
+#: spec, input shape, the rule forward, and with gradients
+RULES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
+    "few channels": (
+        ConvSpec(3, 8, (3, 2, 3), padding=1, bias=False, **ORDERS),
+        (2, 5, 7, 6, 3),
+        "stack",
+        "stack",
+    ),
+    "cropped, channels first": (
+        ConvSpec(2, 4, (3, 3, 3), (2, 1, 1), ((2, -1), (-1, 1), 0), bias=False),
+        (2, 2, 8, 7, 6),
+        "stack",
+        "stack",
+    ),
+    "more channels": (
+        ConvSpec(9, 4, (2, 3, 3), padding="same", bias=False, **ORDERS),
+        (1, 5, 6, 7, 9),
+        "",
+        "stack",
+    ),
+    "many channels": (
+        ConvSpec(17, 5, (3, 3, 3), padding=1, bias=False, **ORDERS),
+        (2, 4, 6, 5, 17),
+        "",
+        "rank",
+    ),
+    "dilated": (
+        ConvSpec(5, 6, (3, 3, 2), dilation=(2, 3, 2), padding="same", bias=False, **ORDERS),
+        (2, 7, 8, 9, 5),
+        "rank",
+        "rank",
+    ),
+    "dilated and strided": (
+        ConvSpec(5, 6, (3, 3, 2), (1, 2, 2), 2, (2, 2, 1), bias=False),
+        (1, 5, 6, 9, 8),
+        "rank",
+        "rank",
+    ),
+    "transposed": (
+        ConvSpec(4, 3, (3, 2, 2), 2, 1, transposed=True, output_padding=1, bias=False),
+        (2, 4, 3, 4, 5),
+        "",
+        "phases",
+    ),
+}
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", RULES)
+def test_the_same_numbers_and_gradients(name: str) -> None:
+    spec, shape, forward, backward = RULES[name]
+    for plans, rule in ((adapter.TensorflowBackend(), forward), (adapter.DIFFERENTIABLE, backward)):
+        notes = plans.plan(resolve(spec, shape, None), ENV).notes
+        rules = [note.split(":")[0] for note in notes if not note.startswith("dilation")]
+        assert rules[:1] == ([rule] if rule else []), notes
+    rng = np.random.default_rng(3)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    c = integers(rng, spec.output_shape(shape), "float32")
+    expected = convspec.reference(spec, x, w)
+    arrays, g = (tf.constant(x), tf.constant(w)), tf.constant(c)
+    eager = prepared(spec, shape)
+    assert np.array_equal(eager(*arrays), expected)
+
+    def both(run: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = run(*arrays)
+        return y, *tape.gradient(y, arrays, g)
+
+    y, *gradients = both(eager)
+    assert np.array_equal(y, expected)
+    for a, da in zip((x, w), gradients, strict=True):
+        assert (a * da.numpy()).sum() == (c * expected).sum()
+    traced = prepared(spec, shape, traced=True)
+    # XLA is slow to compile: once is enough.
+    found = tf.function(lambda: both(traced), jit_compile=name == "many channels")()
+    for one, other in zip(found, (y, *gradients), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, shape, *_ = RULES["few channels"]
+    own = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls[0]
+    large = replace(own, output_size=(64, 64, 64), out_channels=64)
+    monkeypatch.setattr(_slow, "onednn", lambda: False)
+    assert _slow.faster(large, gradients=True) == _slow.faster(large, gradients=False) == "stack"
+    others = {"device": "gpu", "dtype": "float64", "groups": 3, "stride": (1, 2, 2)}
+    for field, value in (*others.items(), ("output_size", (2, 4, 4))):
+        call = replace(large, **{field: value})
+        assert _slow.faster(call, gradients=True) == _slow.faster(call, gradients=False) == ""
+    monkeypatch.setattr(_slow, "onednn", lambda: True)
+    assert _slow.faster(large, gradients=True) == ""

@@ -18,6 +18,7 @@ from . import _arrays, _snippets
 from ._dtensor import refusing_split_space
 from ._kernel import conv, explicit, kernel
 from ._probe import differentiates, works
+from ._slow import faster
 
 
 class TensorflowBackend(PlanBackend):
@@ -31,6 +32,8 @@ class TensorflowBackend(PlanBackend):
     operations = {**_arrays.OPERATIONS, "conv": conv}
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
+    #: Whether its plans are for gradients: of nothing but calls that have some, and fast ones.
+    differentiates = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -105,6 +108,8 @@ class TensorflowBackend(PlanBackend):
             return "rank"
         if not call.settled or (call.padded and not _pads_itself(call)):
             return "padding"
+        if quicker := faster(call, gradients=self.differentiates):
+            return quicker
         if call.rank == 3 and call.groups > 1:  # known: no 3-D kernel has groups outside XLA
             return _missing(call)
         return "" if works(call) else _missing(call)
@@ -136,11 +141,12 @@ class TensorflowBackend(PlanBackend):
         return self.compiled(checked, env)
 
     def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
-        """``kernel``, differentiated by another plan where its own calls have no gradients."""
-        calls = self.plan(problem, env).calls
-        if env.dtype in dtypes.INTEGER or all(differentiates(c) and vectorizes(c) for c in calls):
+        """``kernel``, differentiated by another plan if its own has no gradients or slow ones."""
+        if env.dtype in dtypes.INTEGER:
             return kernel
-        other = DIFFERENTIABLE.plan(problem, env)
+        own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
+        if own.calls == other.calls and all(map(vectorizes, own.calls)):
+            return kernel
         differentiable = assemble(other.plan, other.inputs, self.operations, self.bound)
         plain = all(map(vectorizes, other.calls))
 
@@ -183,6 +189,8 @@ class TensorflowBackend(PlanBackend):
 
 class DifferentiableBackend(TensorflowBackend):
     """Plans of nothing but calls that have gradients."""
+
+    differentiates = True
 
     def lacks(self, call: Call) -> str:
         missing = super().lacks(call)

@@ -1,0 +1,78 @@
+"""Where TensorFlow's own kernel is slow on the CPU, and which rule is faster there.
+
+Every bound here is measured (TensorFlow 2.21 without oneDNN, AVX2, float32, 2 cores, ratios of
+interleaved medians over ``tf.nn.conv3d`` and its transpose, eager, channels last). oneDNN, which
+TensorFlow takes by itself on processors with AVX-512 and elsewhere if ``TF_ENABLE_ONEDNN_OPTS=1``
+was set before it was imported, has none of these problems, and no rule here was faster than it.
+
+- Eigen's 3-D kernel is slow on a few channels: as 2-D pictures with the taps of the depth stacked
+  into the channels 1.3 to 5 times as fast, with gradients 1.5 to 3.7 times.
+- The gradients of a volume gather all windows at once, and where these take more than 32 MB
+  (kMaxTempAllocationOverhead in tensorflow/core/kernels/conv_grad_ops_3d.cc) they are left to a
+  kernel without BLAS: pictures are 1.1 to 5 times as fast then, and with half as much already.
+  With strides in the plane they are not.
+- So are the gradients of a transposed convolution with strides, which are 2.5 to 3.7 times as fast
+  as dense convolutions of each residue of the stride.
+- Of dilated volumes there is no kernel at all. A picture for each tap of the depth is 3 times as
+  fast as space-to-batch on all three axes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+
+from convspec.plan import Call
+
+#: Up to as many input channels the forward kernel is slow.
+FEW_CHANNELS = 4
+#: From so many multiplications on: rules cost some tens of microseconds for each of their nodes.
+WORTHWHILE = 2**25
+#: Bytes of all windows, from which on the gradients of volumes are slow.
+WINDOWS = 2**24
+#: The same where transposed: of all windows of the output, one for each position of the input.
+TRANSPOSED_WINDOWS = 2**21
+#: With gradients, up to as many channels the taps are stacked; of more, the results are added up.
+STACKED_CHANNELS = 16
+#: Up to as many residues of the stride.
+RESIDUES = 64
+
+
+def faster(call: Call, *, gradients: bool) -> str:
+    """The rule that computes a call faster than TensorFlow's kernel, or ``""``; never elsewhere.
+
+    Args:
+        gradients: whether what counts is the time of the call and its gradients together.
+    """
+    if call.device != "cpu" or call.dtype != "float32" or call.symbolic or call.rank != 3:
+        return ""
+    if call.groups > 1 or any(step != 1 for step in call.input_dilation) or onednn():
+        return ""
+    if call.transposed:
+        windows = 4 * prod(call.kernel_size) * call.out_channels * prod(call.input_size)
+        strided = 1 < prod(call.stride) <= RESIDUES
+        return "phases" if gradients and strided and windows >= TRANSPOSED_WINDOWS else ""
+    if {*call.dilation} != {1}:
+        return "rank"
+    if {*call.stride[1:]} != {1}:
+        return ""
+    if gradients and 4 * _products(call) >= WINDOWS:
+        return "stack" if call.in_channels <= STACKED_CHANNELS else "rank"
+    work = call.batch * call.out_channels * _products(call)
+    return "stack" if call.in_channels <= FEW_CHANNELS and work >= WORTHWHILE else ""
+
+
+def _products(call: Call) -> int:
+    """Elements of all windows of one sample."""
+    return prod(call.kernel_size) * call.in_channels * prod(call.output_size)
+
+
+@cache
+def onednn() -> bool:
+    """Whether TensorFlow uses oneDNN on this processor, or may: nothing public tells."""
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        return bool(_pywrap_util_port.IsMklEnabled())
+    except (ImportError, AttributeError):
+        return True
