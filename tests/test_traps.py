@@ -17,7 +17,7 @@ import pytest
 
 import convspec
 from convspec import ConvSpec, ShapeError, reference
-from convspec_conformance.cases import Case
+from convspec_conformance.cases import GRADIENTS, Case
 from convspec_conformance.judges import judge
 from convspec_conformance.targets import BackendTarget
 
@@ -100,6 +100,17 @@ CASES = {
     "JAX: the same, transposed": exact(
         ConvSpec(2, 2, 2, padding=((2, -1), 0), transposed=True, layout="NHWC"), (2, 4, 3, 2)
     ),
+    "JAX: an axis like one of groups, the kernel larger than its input": exact(
+        ConvSpec(1, 1, (2, 3), (2, 1), (1, 0), transposed=True, layout="NCHW"),
+        (1, 1, 4, 2),
+        "float64",
+    ),
+    "JAX: the same in a gradient": Case(
+        "gradient", ConvSpec(2, 3, (2, 3), (2, 1), (1, 0), layout="NCHW"), (1, 2, 4, 4)
+    ),
+    "JAX: the same in a gradient of a gradient": Case(
+        "gradient2", ConvSpec(1, 1, (3, 2), 1, (1, 0), (2, 1), layout="NCHW"), (1, 1, 4, 5)
+    ),
     "Keras: the larger half first": exact(
         ConvSpec(2, 3, 2, 1, "same_lower", layout="NHWC"), (1, 5, 4, 2)
     ),
@@ -109,7 +120,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_right_on_every_backend(backend: convspec.Backend, name: str) -> None:
     verdict = judge(CASES[name], BackendTarget(backend))
-    assert verdict.status == "pass", verdict.detail
+    without = CASES[name].judge in GRADIENTS and type(backend).vjp is convspec.Backend.vjp
+    assert verdict.status == ("unclaimed" if without else "pass"), verdict.detail
 
 
 def test_an_output_of_no_size_is_refused(backend: convspec.Backend) -> None:

@@ -14,7 +14,7 @@ from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._kernel import conv
+from ._kernel import conv, misread
 from ._sharded import takes_shards
 from ._slow import faster
 
@@ -86,7 +86,7 @@ class JaxBackend(PlanBackend):
             return "transposed"
         # XLA crops for negative amounts, but only positions that are there. On the CPU, where it
         # crops the start of an axis and pads its end, it reads on into other memory.
-        if not call.settled or call.overcropped:
+        if not call.settled or call.overcropped or misread(call):
             return "padding"
         plain = all(step == 1 for step in call.input_dilation)
         return "padding" if plain and any(lo < 0 < hi for lo, hi in call.padding) else ""

@@ -157,6 +157,14 @@ refusal float32 2x2x5x6 seed=314 wrong=output_size | ConvSpec(2, 3, (3, 3), stri
 exact float32 2x5x5x2 seed=130 | ConvSpec(2, 4, (3, 3), stride=(2, 1), padding=((-1, 1), (-2, 1)), groups=2, layout='NHWC')
 exact float32 1x2x5x3 seed=131 | ConvSpec(2, 2, (3, 3), padding=((-2, 2), (-1, 1)), bias=False)
 
+# JAX: XLA takes an axis for one of groups, in a call or in its gradients, and ends the process
+exact float64 1x1x4x2 seed=501 | ConvSpec(1, 1, (2, 3), stride=(2, 1), padding=(1, 0), transposed=True)
+exact int16 1x4x2x2x2 seed=502 out=uint8 | ConvSpec(2, 2, (2, 2, 3), stride=2, padding=((1, 1), (3, -1), (3, -2)), dilation=(1, 1, 3), transposed=True, output_padding=(0, 0, 2), layout='NWDCH')
+gradient float32 1x2x4x4 seed=503 | ConvSpec(2, 3, (2, 3), stride=(2, 1), padding=(1, 0))
+gradient float64 1x1x3x2 seed=504 | ConvSpec(1, 1, (4, 3), stride=(2, 1), padding=(3, 0), transposed=True)
+gradient2 float32 1x1x4x5 seed=505 | ConvSpec(1, 1, (3, 2), dilation=(2, 1), padding=(1, 0))
+gradient2 float32 1x1x2x4 seed=506 | ConvSpec(1, 1, (4, 3), stride=(2, 1), padding=(3, 0))
+
 # torch: second gradients of one channel, by strides that say nothing of an axis of size 1
 gradient2 float32 32x4x4x4x1 seed=35840834 | ConvSpec(32, 1, (3, 2, 1), stride=(1, 3, 1), padding=((3, -2), (2, 2), (0, 0)), dilation=(1, 1, 3), bias=False, transposed=True, output_padding=(0, 2, 0), layout='CHDWN', weight_layout='ODWHI')
 
