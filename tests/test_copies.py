@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import multiprocessing
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import hypothesis.strategies as st
@@ -14,21 +17,24 @@ from hypothesis import given, settings
 from convspec import ConvSpec, ConvSpecError, convert_layout, copies, threads
 
 TYPES = ["int8", "uint16", "float32", "float64", "complex128", ">f4"]
+LENGTHS = st.one_of(st.integers(0, 20), st.sampled_from([128, 131, 300]))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(data=st.data())
 def test_every_element_is_in_its_place(data: st.DataObject) -> None:
-    shape = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=5))
-    dtype = data.draw(
-        st.sampled_from(["int8", "uint16", "float32", "float64", "complex128", ">f4"])
-    )
+    shape = data.draw(st.lists(LENGTHS, min_size=1, max_size=6).filter(lambda n: prod(n) < 10**5))
+    dtype = data.draw(st.sampled_from(TYPES))
     x = (np.arange(np.prod(shape)) % 101).astype(dtype).reshape(shape)
     steps = tuple(slice(None, None, data.draw(st.sampled_from([1, -1, 2]))) for _ in shape)
     view = x.transpose(data.draw(st.permutations(range(len(shape)))))[steps]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(copies, "SMALL", 1)
-        patched.setattr(copies, "BLOCK", data.draw(st.integers(16, 5000)))
+        size = max(data.draw(st.integers(16, 5000)), 2 * prod(shape) // 100)
+        patched.setattr(copies, "BLOCK", size)
+        patched.setattr(copies, "COMPILED", size)
+        if data.draw(st.booleans()):  # as where numba is not installed
+            patched.setattr(copies, "_kernel", lambda: None)
         copy = copies.contiguous(view)
         np.testing.assert_array_equal(copy, view, strict=True)
         assert copy.flags.c_contiguous
@@ -45,6 +51,36 @@ def test_bits_of_nan_and_bfloat16_are_kept(monkeypatch: pytest.MonkeyPatch) -> N
         copy = copies.contiguous(x.view(dtype).T)
         np.testing.assert_array_equal(copy.view(bits), x.T)
         assert copy.dtype == dtype
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 8, 9, 16, 17])
+@pytest.mark.parametrize("columns", [2, 5, 8, 11, 200])
+def test_the_compiled_kernel_writes_nothing_beside_its_block(rows: int, columns: int) -> None:
+    """Vectors that reach beyond a row are for the next store to set right, inside the block."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 100, (2, rows, columns)).astype("float32")
+    around = np.full(x.size + 64, -1, "float32")
+    out = around[32:-32].reshape(2, columns, rows)
+    assert copies.compiled(out, x.transpose(0, 2, 1))
+    np.testing.assert_array_equal(out, x.transpose(0, 2, 1))
+    assert (around[:32] == -1).all()
+    assert (around[-32:] == -1).all()
+    # The view ends where a page ends that may not be read beyond.
+    page = -(-x[0].nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    libc = ctypes.CDLL(None, use_errno=True)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    last = np.frombuffer(memory, "uint8", page)[-x[0].nbytes :].view("float32")
+    last = last.reshape(rows, columns)
+    last[...] = x[0]
+    assert libc.mprotect(ctypes.c_void_p(start + page), page, 0) == 0
+    try:
+        out = np.empty((columns, rows), "float32")
+        assert copies.compiled(out, last.T)
+        np.testing.assert_array_equal(out, x[0].T)
+    finally:
+        libc.mprotect(ctypes.c_void_p(start + page), page, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def test_a_contiguous_array_is_itself() -> None:

@@ -23,7 +23,7 @@ def interleaved(
 
     Args:
         runs: what is timed; each has been called before, so that nothing is compiled here.
-        repeats: how many samples each has, at least 5.
+        repeats: how many samples each has; an interval wants at least 5.
         keep: names that are timed to the end however slow they are. Others stop after one sample
             if the fastest of them is far faster.
     """
@@ -39,7 +39,7 @@ def interleaved(
     limit = HOPELESS * min(others, default=math.inf)
     left = [name for name in runs if name in keep or once[name] <= limit]
     samples = {name: [] if name in left else [once[name]] for name in runs}
-    for turn in range(max(repeats, LEAST_REPEATS)):
+    for turn in range(repeats):
         for name in left if turn % 2 else left[::-1]:
             samples[name].append(_seconds(runs[name], calls[name]))
     return samples

@@ -3,16 +3,19 @@
 NumPy walks the output row by row, on one core; where the input is strided then, each cache line is
 fetched again for each of its elements. Here a block is long along the axis that is contiguous in
 the input and along the one that is contiguous in the output, so that whole lines are read and
-written. Rows that lie a power of two apart would push each other out of the cache; they are first
-gathered in a spare block, whose rows do not. NumPy lets go of the interpreter's lock while it
-copies, so that threads share the blocks.
+written. A kernel compiled by numba copies it, where that is installed; else NumPy does, and rows
+that lie a power of two apart, which would push each other out of the cache, are first gathered in a
+spare block, whose rows do not. Both let go of the interpreter's lock, so that threads share blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from itertools import product
 from math import isqrt, prod
+from operator import mul, sub
 from typing import Any
 
 import numpy as np
@@ -21,10 +24,13 @@ from numpy.lib.stride_tricks import as_strided
 from .threads import share
 
 Array = np.ndarray[Any, Any]
+Numbers = tuple[int, ...]
 
 #: Bytes of a block: of 32, 64, 128 and 256 kB the fastest where a core has 512 kB of second-level
 #: cache. Smaller ones fit better, but Python's lock changes hands more often.
 BLOCK = 2**18
+#: The same of the compiled kernel, which has tiles of its own: a share of work for one core.
+COMPILED = 2**21
 #: Bytes of a cache line.
 LINE = 64
 #: Below this, handing out blocks costs more than it gives.
@@ -44,28 +50,168 @@ def contiguous(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     if x.nbytes < SMALL or x.dtype.hasobject or (x.flags.c_contiguous and dtype == x.dtype):
         return np.asarray(x, dtype, order="C")
     out = np.empty(x.shape, dtype)
-    _fill(out, x)
+    if not compiled(out, x):
+        by_numpy(out, x)
     return out
 
 
-def _fill(out: Array, x: Array) -> None:
+def engine() -> str:
+    """What copies large arrays here: ``"numba"``, or ``"numpy"`` where that is not installed."""
+    return "numpy" if _kernel() is None else "numba"
+
+
+# ---- what is decided from shape and strides ----
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of a copy: the last is contiguous in the output, the one before it in the input.
+
+    If one axis is contiguous in both, it is the last.
+
+    Attributes:
+        shape: lengths of the axes, neighbours that lie end to end in both being one.
+        x_steps: how far apart neighbours lie in the input, in elements; may be negative.
+        out_steps: the same in the output.
+    """
+
+    shape: Numbers
+    x_steps: Numbers
+    out_steps: Numbers
+
+    def lengths(self, count: int, line: int) -> list[int]:
+        """How long a block of about ``count`` elements is on each axis.
+
+        First as long as wide on the last two axes, then longer in the input's order. Where that
+        cuts one of them, the parts are equal, of whole cache lines of ``line`` elements.
+        """
+        last = len(self.shape) - 2
+        lengths = [1] * last + [min(n, isqrt(count)) for n in self.shape[last:]]
+        for axis in sorted(range(last + 2), key=lambda axis: abs(self.x_steps[axis])):
+            others = prod(lengths) // lengths[axis]
+            longest = max(lengths[axis], min(self.shape[axis], count // others))
+            parts = -(-self.shape[axis] // longest)
+            lengths[axis] = -(-self.shape[axis] // parts)
+            if parts > 1 and axis >= last:
+                lengths[axis] = -(-lengths[axis] // line) * line
+        return lengths
+
+    def corners(self, lengths: list[int]) -> Iterator[Numbers]:
+        """Where each block begins."""
+        return product(*(range(0, n, step) for n, step in zip(self.shape, lengths, strict=True)))
+
+
+@lru_cache(64)
+def _axes(shape: Numbers, steps: Numbers) -> Axes:
+    """The axes of a contiguous copy of a view, at least five; ``steps`` are in elements."""
+    merged: list[tuple[int, int]] = []
+    for n, step in zip(reversed(shape), reversed(steps), strict=True):
+        if merged and step == merged[-1][0] * merged[-1][1]:
+            merged[-1] = n * merged[-1][0], merged[-1][1]
+        elif n != 1:
+            merged.append((n, step))
+    merged += [(1, 0)] * (5 - len(merged))
+    sizes, x_steps = zip(*reversed(merged), strict=True)
+    out_steps = tuple(prod(sizes[i + 1 :]) for i in range(len(sizes)))
+    order = list(range(len(sizes)))
+    # Not an axis of one element: its step says nothing.
+    first = min(order, key=lambda i: (sizes[i] == 1, abs(x_steps[i])))
+    if first != order[-1]:
+        order.insert(-1, order.pop(first))
+    moved = (tuple(values[i] for i in order) for values in (sizes, x_steps, out_steps))
+    return Axes(*moved)
+
+
+# ---- compiled ----
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A copy as calls of the compiled kernel.
+
+    Attributes:
+        blocks: for each, where it begins in the output and in the input, and its lengths.
+        end: behind the last element of the input.
+        out_steps: of the last five axes.
+        x_steps: likewise.
+    """
+
+    blocks: list[tuple[int, int, Numbers]]
+    end: int
+    out_steps: Numbers
+    x_steps: Numbers
+
+
+@lru_cache(64)
+def _plan(shape: Numbers, strides: Numbers, itemsize: int, limit: int) -> Plan | None:
+    """Calls of the compiled kernel, or None where neither of the last two axes is contiguous."""
+    if any(step % itemsize for step in strides):
+        return None
+    axes = _axes(shape, tuple(step // itemsize for step in strides))
+    sizes, x_steps, out_steps = axes.shape, axes.x_steps, axes.out_steps
+    to = at = 0
+    if x_steps[-2] == -1 and x_steps[-1] != 1:  # from its end, in both
+        to, at = (sizes[-2] - 1) * out_steps[-2], 1 - sizes[-2]
+        x_steps, out_steps = ((*s[:-2], -s[-2], s[-1]) for s in (x_steps, out_steps))
+    if 1 not in x_steps[-2:]:
+        return None
+    lengths = axes.lengths(limit // itemsize, max(LINE // itemsize, 1))
+    lengths[:-5] = [1] * (len(lengths) - 5)
+    blocks = []
+    for corner in axes.corners(lengths):
+        block = tuple(map(min, lengths, map(sub, sizes, corner)))
+        o, s = to + sum(map(mul, corner, out_steps)), at + sum(map(mul, corner, x_steps))
+        blocks.append((o, s, block[-5:]))
+    end = at + sum((n - 1) * step for n, step in zip(sizes, x_steps, strict=True) if step > 0) + 1
+    return Plan(blocks, end, out_steps[-5:], x_steps[-5:])
+
+
+@cache
+def _kernel() -> Callable[..., None] | None:
+    """The compiled copy of one block, where numba is installed and can be used."""
+    try:
+        from .transposes import copy
+    except (ImportError, RuntimeError):  # numba refuses this NumPy, or finds no place for its cache
+        return None
+    kernel: Callable[..., None] = copy
+    return kernel
+
+
+def compiled(out: Array, x: Array) -> bool:
+    """Copy ``x`` into a contiguous array of its shape; False if the kernel is not for it."""
+    if out.dtype != x.dtype or x.itemsize not in (1, 2, 4, 8) or not x.flags.aligned:
+        return False
+    if (kernel := _kernel()) is None:
+        return False
+    if (plan := _plan(x.shape, x.strides, x.itemsize, COMPILED)) is None:
+        return False
+    flat = out.reshape(-1).view(f"u{out.itemsize}")
+    address = x.__array_interface__["data"][0]
+
+    def work(blocks: Iterator[tuple[int, int, Numbers]]) -> None:
+        for to, at, lengths in blocks:
+            kernel(flat, to, plan.out_steps, address, at, plan.x_steps, plan.end, lengths)
+
+    share(work, plan.blocks)
+    return True
+
+
+# ---- by NumPy alone ----
+
+
+def by_numpy(out: Array, x: Array) -> None:
     """Copy ``x`` into a contiguous array of its shape."""
-    if out.dtype == x.dtype and x.itemsize in (
-        1,
-        2,
-        4,
-        8,
-    ):  # types that NumPy does not know are copied one by one
+    if out.dtype == x.dtype and x.itemsize in (1, 2, 4, 8):
+        # Types that NumPy does not know would be copied one by one.
         out, x = (a.view(f"u{a.itemsize}") for a in (out, x))
-    shape, strides = _merged(x)
-    out, x = out.reshape(shape), as_strided(x, shape, strides, writeable=False)
-    # The input's contiguous axis next to the output's.
-    if (first := min(range(x.ndim), key=lambda i: abs(strides[i]))) != x.ndim - 1:
-        out, x = (np.moveaxis(a, first, -2) for a in (out, x))
-    lengths = _lengths(x)
+    axes = _axes(x.shape, x.strides)
+    size = out.itemsize
+    out = as_strided(out, axes.shape, tuple(step * size for step in axes.out_steps))
+    x = as_strided(x, axes.shape, axes.x_steps, writeable=False)
+    lengths = axes.lengths(BLOCK // x.itemsize, max(LINE // x.itemsize, 1))
     strided = abs(x.strides[-1]) != x.itemsize
 
-    def work(corners: Iterator[tuple[int, ...]]) -> None:
+    def work(corners: Iterator[Numbers]) -> None:
         spare = None
         for corner in corners:
             index = tuple(slice(i, i + n) for i, n in zip(corner, lengths, strict=True))
@@ -83,8 +229,7 @@ def _fill(out: Array, x: Array) -> None:
                 np.copyto(part, block)
                 np.copyto(target, part)
 
-    steps = (range(0, n, step) for n, step in zip(x.shape, lengths, strict=True))
-    share(work, product(*steps))
+    share(work, axes.corners(lengths))
 
 
 def _spare(x: Array, lengths: list[int]) -> Array:
@@ -95,37 +240,3 @@ def _spare(x: Array, lengths: list[int]) -> Array:
     row = prod(sizes[at:])
     rows = np.empty((*sizes[:at], row + LINE // x.itemsize), x.dtype)[..., :row]
     return rows.reshape(sizes).transpose(np.argsort(order))
-
-
-def _merged(x: Array) -> tuple[list[int], list[int]]:
-    """Shape and strides with neighbours merged that lie end to end, and axes of 1 left out."""
-    shape, strides = [1], [x.itemsize]
-    for n, stride in zip(reversed(x.shape), reversed(x.strides), strict=True):
-        if n == 1:
-            continue
-        if shape[0] == 1:
-            shape[0], strides[0] = n, stride
-        elif stride == shape[0] * strides[0]:
-            shape[0] *= n
-        else:
-            shape.insert(0, n)
-            strides.insert(0, stride)
-    return shape, strides
-
-
-def _lengths(x: Array) -> list[int]:
-    """How long a block is on each axis.
-
-    First as long as wide on the last two axes, the contiguous ones of input and output, then
-    longer in the input's order. Where that cuts an axis, the parts are equal, of whole lines.
-    """
-    count, line = BLOCK // x.itemsize, max(LINE // x.itemsize, 1)
-    lengths = [1] * max(x.ndim - 2, 0) + [min(n, isqrt(count)) for n in x.shape[-2:]]
-    for axis in sorted(range(x.ndim), key=lambda axis: abs(x.strides[axis])):
-        others = prod(lengths) // lengths[axis]
-        longest = max(lengths[axis], min(x.shape[axis], count // others))
-        parts = -(-x.shape[axis] // longest)
-        lengths[axis] = -(-x.shape[axis] // parts)
-        if parts > 1 and axis >= x.ndim - 2:
-            lengths[axis] = -(-lengths[axis] // line) * line
-    return lengths

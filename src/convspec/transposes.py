@@ -1,0 +1,182 @@
+"""Copies between two orders of axes, compiled by numba, which this module needs.
+
+Squares of 8 x 8 elements are transposed in vector registers, and read and written as whole vectors:
+what is left is the memory's own time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+
+#: Elements of a vector.
+WIDTH = 8
+#: Elements of a tile, and at most along the input's contiguous axis: of 1024 to 8192 and 64 to 256
+#: the fastest in most shapes, by little.
+TILE, LONG = 4096, 128
+
+# ---- moves of 8 x 8, 8 and 1 elements from an address to a flat array ----
+
+
+def _ends(context: Any, builder: Any, kind: Any, out: Any, x: Any) -> tuple[Any, Any]:
+    """Pointers to the elements of the output, an array, and of the input, an address."""
+    data = context.make_array(kind)(context, builder, out).data
+    return data, builder.inttoptr(x, context.get_data_type(kind.dtype).as_pointer())
+
+
+def _load(builder: Any, kind: Any, data: Any, at: Any, count: int) -> Any:
+    vector = ir.VectorType(ir.IntType(kind.dtype.bitwidth), count).as_pointer()
+    loaded = builder.load(builder.bitcast(builder.gep(data, [at]), vector))
+    loaded.align = kind.dtype.bitwidth // 8
+    return loaded
+
+
+def _store(builder: Any, kind: Any, data: Any, at: Any, value: Any) -> None:
+    where = builder.bitcast(builder.gep(data, [at]), value.type.as_pointer())
+    builder.store(value, where).align = kind.dtype.bitwidth // 8
+
+
+def _mixed(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), lanes)
+    return builder.shuffle_vector(a, b, mask)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _square(
+    typing: Any, out: Any, to: Any, out_step: Any, stored: Any, x: Any, at: Any, x_step: Any,
+    loaded: Any,
+) -> Any:  # fmt: skip
+    """Row i of the result is column i of the 8 vectors at ``at + i * x_step``.
+
+    Of these ``loaded`` are there, the last one standing for the others, and the first ``stored``
+    rows are wanted, so that nothing beyond is touched.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, to, out_step, stored, x, at, x_step, loaded = arguments
+        kind = signature.args[0]
+        data, source = _ends(context, builder, kind, out, x)
+        rows = []
+        for i in range(WIDTH):
+            if i:
+                there = builder.icmp_signed("<", ir.Constant(loaded.type, i), loaded)
+                at = builder.select(there, builder.add(at, x_step), at)
+            rows.append(_load(builder, kind, source, at, WIDTH))
+        half = 1
+        while half < WIDTH:  # squares of side ``half`` change places across the diagonal
+            for i in (i for i in range(WIDTH) if not i & half):
+                a, b = rows[i], rows[i + half]
+                low = [n + WIDTH - half if n & half else n for n in range(WIDTH)]
+                high = [n + WIDTH if n & half else n + half for n in range(WIDTH)]
+                rows[i] = _mixed(builder, a, b, low)
+                rows[i + half] = _mixed(builder, a, b, high)
+            half *= 2
+        for i, row in enumerate(rows):
+            wanted = builder.icmp_signed("<", ir.Constant(stored.type, i), stored)
+            with builder.if_then(wanted, likely=True):
+                _store(builder, kind, data, to, row)
+            to = builder.add(to, out_step)
+        return context.get_dummy_value()
+
+    return types.void(out, *(types.int64,) * 3, types.uint64, *(types.int64,) * 3), build
+
+
+def _move(count: int) -> Any:
+    @intrinsic  # type: ignore[untyped-decorator]
+    def moved(typing: Any, out: Any, to: Any, x: Any, at: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            out, to, x, at = arguments
+            kind = signature.args[0]
+            data, source = _ends(context, builder, kind, out, x)
+            _store(builder, kind, data, to, _load(builder, kind, source, at, count))
+            return context.get_dummy_value()
+
+        return types.void(out, types.int64, types.uint64, types.int64), build
+
+    return moved
+
+
+_vector, _single = _move(WIDTH), _move(1)
+
+# ---- blocks ----
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def copy(
+    out: Any, to: int, out_steps: Any, x: Any, at: int, x_steps: Any, end: int, lengths: Any
+) -> None:
+    """Copy a block of five axes; other threads run meanwhile.
+
+    Args:
+        out: flat array of unsigned integers.
+        to: where in it the block begins.
+        out_steps: how far apart neighbours lie on each axis there, in elements; 1 on the last.
+        x: address of elements of the same type.
+        at: where behind it the block begins, in elements.
+        x_steps: how far apart neighbours lie there; 1 on the last axis or on the last but one.
+        end: behind ``x``, where its memory ends.
+        lengths: of the block.
+    """
+    n0, n1, n2, na, nb = lengths
+    o0, o1, o2, oa, _ = out_steps
+    s0, s1, s2, sa, sb = x_steps
+    straight = sb == 1
+    long, short = (na, nb) if straight else (min(LONG, na), TILE // min(LONG, na))
+    for a in range(0, na, long):
+        for b in range(0, nb, short):
+            for i in range(n0):
+                for j in range(n1):
+                    for k in range(n2):
+                        o = to + i * o0 + j * o1 + k * o2 + a * oa + b
+                        s = at + i * s0 + j * s1 + k * s2 + a * sa + b * sb
+                        n, m = min(long, na - a), min(short, nb - b)
+                        if straight:
+                            _runs(out, o, oa, x, s, sa, n, m)
+                        else:
+                            _tile(out, o, oa, x, s, sb, end, n, m)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _runs(out: Any, to: int, oa: int, x: Any, at: int, sa: int, na: int, nb: int) -> None:
+    """x[at + a * sa + b] to out[to + a * oa + b]."""
+    for a in range(na):
+        if nb >= WIDTH:
+            for i in range(0, nb, WIDTH):
+                b = min(i, nb - WIDTH)  # the last vector overlaps the one before
+                _vector(out, to + a * oa + b, x, at + a * sa + b)
+        else:
+            for b in range(nb):
+                _single(out, to + a * oa + b, x, at + a * sa + b)
+
+
+@njit(nogil=True)  # type: ignore[untyped-decorator]
+def _tile(out: Any, to: int, oa: int, x: Any, at: int, sb: int, end: int, na: int, nb: int) -> None:
+    """x[at + a + b * sb] to out[to + a * oa + b]."""
+    if na >= WIDTH and nb >= WIDTH:
+        # First along the side on which rows lie closer together, so that on the other, where they
+        # may push each other out of the cache, eight of them are in the making.
+        outer, inner = (na, nb) if oa >= sb else (nb, na)
+        for i in range(0, outer, WIDTH):
+            for j in range(0, inner, WIDTH):
+                m, n = min(i, outer - WIDTH), min(j, inner - WIDTH)  # the last ones overlap
+                a, b = (m, n) if oa >= sb else (n, m)
+                _square(out, to + a * oa + b, oa, WIDTH, x, at + a + b * sb, sb, WIDTH)
+        return
+    a0 = b0 = 0
+    if nb < WIDTH and oa == nb:
+        # Rows of a few elements, such as colours: what one store spoils, the next sets right.
+        while a0 + 2 * WIDTH <= na:
+            _square(out, to + a0 * oa, oa, WIDTH, x, at + a0, sb, nb)
+            a0 += WIDTH
+    elif na < WIDTH:
+        # More is loaded than is used, but nothing behind the array's end.
+        while b0 + WIDTH <= nb and at + (b0 + WIDTH - 1) * sb + WIDTH <= end:
+            _square(out, to + b0, oa, na, x, at + b0 * sb, sb, WIDTH)
+            b0 += WIDTH
+    for b in range(b0, nb):
+        for a in range(a0, na):
+            _single(out, to + a * oa + b, x, at + a + b * sb)
