@@ -20,7 +20,7 @@ TYPES = ["int8", "uint16", "float32", "float64", "complex128", ">f4"]
 LENGTHS = st.one_of(st.integers(0, 20), st.sampled_from([128, 131, 300]))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_every_element_is_in_its_place(data: st.DataObject) -> None:
     shape = data.draw(st.lists(LENGTHS, min_size=1, max_size=6).filter(lambda n: prod(n) < 10**5))

@@ -19,7 +19,7 @@ WIDTH = 8
 #: the fastest in most shapes, by little.
 TILE, LONG = 4096, 128
 
-# ---- moves of 8 x 8, 8 and 1 elements from an address to a flat array ----
+# ---- moves of a few elements from an address to a flat array ----
 
 
 def _ends(context: Any, builder: Any, kind: Any, out: Any, x: Any) -> tuple[Any, Any]:
@@ -41,31 +41,25 @@ def _store(builder: Any, kind: Any, data: Any, at: Any, value: Any) -> None:
 
 
 def _mixed(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), lanes)
+    """Elements of two vectors, numbered through, as one vector."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
     return builder.shuffle_vector(a, b, mask)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _square(
-    typing: Any, out: Any, to: Any, out_step: Any, stored: Any, x: Any, at: Any, x_step: Any,
-    loaded: Any,
-) -> Any:  # fmt: skip
-    """Row i of the result is column i of the 8 vectors at ``at + i * x_step``.
-
-    Of these ``loaded`` are there, the last one standing for the others, and the first ``stored``
-    rows are wanted, so that nothing beyond is touched.
-    """
+    typing: Any, out: Any, to: Any, out_step: Any, stored: Any, x: Any, at: Any, x_step: Any
+) -> Any:
+    """Column i of 8 vectors as row i of the result, of which the first ``stored`` are wanted."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        out, to, out_step, stored, x, at, x_step, loaded = arguments
+        out, to, out_step, stored, x, at, x_step = arguments
         kind = signature.args[0]
         data, source = _ends(context, builder, kind, out, x)
         rows = []
-        for i in range(WIDTH):
-            if i:
-                there = builder.icmp_signed("<", ir.Constant(loaded.type, i), loaded)
-                at = builder.select(there, builder.add(at, x_step), at)
+        for _ in range(WIDTH):
             rows.append(_load(builder, kind, source, at, WIDTH))
+            at = builder.add(at, x_step)
         half = 1
         while half < WIDTH:  # squares of side ``half`` change places across the diagonal
             for i in (i for i in range(WIDTH) if not i & half):
@@ -82,7 +76,54 @@ def _square(
             to = builder.add(to, out_step)
         return context.get_dummy_value()
 
-    return types.void(out, *(types.int64,) * 3, types.uint64, *(types.int64,) * 3), build
+    return types.void(out, *(types.int64,) * 3, types.uint64, types.int64, types.int64), build
+
+
+def _zip(count: int) -> Any:
+    """Vectors as the columns of rows of ``count`` elements, 2 to 4, that lie end to end."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def zipped(typing: Any, out: Any, to: Any, x: Any, at: Any, x_step: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            out, to, x, at, x_step = arguments
+            kind = signature.args[0]
+            data, source = _ends(context, builder, kind, out, x)
+            rows = []
+            for _ in range(count):
+                rows.append(_load(builder, kind, source, at, WIDTH))
+                at = builder.add(at, x_step)
+            both = [*range(2 * WIDTH)]
+            a, b = _mixed(builder, *rows[:2], both), _mixed(builder, rows[-2], rows[-1], both)
+            skipped = (4 - count) * WIDTH  # of b, which a has already
+            lanes = [row * WIDTH + i for i in range(WIDTH) for row in range(count)]
+            lanes = [n if n < 2 * WIDTH else n + skipped for n in lanes]
+            _store(builder, kind, data, to, _mixed(builder, a, b, lanes))
+            return context.get_dummy_value()
+
+        return types.void(out, types.int64, types.uint64, types.int64, types.int64), build
+
+    return zipped
+
+
+def _unzip(count: int) -> Any:
+    """Columns of rows of ``count`` elements that lie end to end, each as a vector."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def unzipped(typing: Any, out: Any, to: Any, out_step: Any, x: Any, at: Any) -> Any:
+        def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            out, to, out_step, x, at = arguments
+            kind = signature.args[0]
+            data, source = _ends(context, builder, kind, out, x)
+            rows = _load(builder, kind, source, at, count * WIDTH)
+            for i in range(count):
+                lanes = [*range(i, count * WIDTH, count)]
+                _store(builder, kind, data, to, _mixed(builder, rows, rows, lanes))
+                to = builder.add(to, out_step)
+            return context.get_dummy_value()
+
+        return types.void(out, types.int64, types.int64, types.uint64, types.int64), build
+
+    return unzipped
 
 
 def _move(count: int) -> Any:
@@ -101,6 +142,8 @@ def _move(count: int) -> Any:
 
 
 _vector, _single = _move(WIDTH), _move(1)
+_zip2, _zip3, _zip4 = map(_zip, (2, 3, 4))
+_unzip2, _unzip3, _unzip4 = map(_unzip, (2, 3, 4))
 
 # ---- blocks ----
 
@@ -145,9 +188,10 @@ def _runs(out: Any, to: int, oa: int, x: Any, at: int, sa: int, na: int, nb: int
     """x[at + a * sa + b] to out[to + a * oa + b]."""
     for a in range(na):
         if nb >= WIDTH:
-            for i in range(0, nb, WIDTH):
-                b = min(i, nb - WIDTH)  # the last vector overlaps the one before
+            for b in range(0, nb - WIDTH, WIDTH):
                 _vector(out, to + a * oa + b, x, at + a * sa + b)
+            b = nb - WIDTH  # the last vector overlaps the one before
+            _vector(out, to + a * oa + b, x, at + a * sa + b)
         else:
             for b in range(nb):
                 _single(out, to + a * oa + b, x, at + a * sa + b)
@@ -164,19 +208,34 @@ def _tile(out: Any, to: int, oa: int, x: Any, at: int, sb: int, end: int, na: in
             for j in range(0, inner, WIDTH):
                 m, n = min(i, outer - WIDTH), min(j, inner - WIDTH)  # the last ones overlap
                 a, b = (m, n) if oa >= sb else (n, m)
-                _square(out, to + a * oa + b, oa, WIDTH, x, at + a + b * sb, sb, WIDTH)
+                _square(out, to + a * oa + b, oa, WIDTH, x, at + a + b * sb, sb)
         return
-    a0 = b0 = 0
-    if nb < WIDTH and oa == nb:
-        # Rows of a few elements, such as colours: what one store spoils, the next sets right.
-        while a0 + 2 * WIDTH <= na:
-            _square(out, to + a0 * oa, oa, WIDTH, x, at + a0, sb, nb)
-            a0 += WIDTH
-    elif na < WIDTH:
+    if 2 <= nb == oa <= 4 and na >= WIDTH:  # colours, and the like
+        for i in range(0, na, WIDTH):
+            a = min(i, na - WIDTH)
+            if nb == 2:
+                _zip2(out, to + a * 2, x, at + a, sb)
+            elif nb == 3:
+                _zip3(out, to + a * 3, x, at + a, sb)
+            else:
+                _zip4(out, to + a * 4, x, at + a, sb)
+        return
+    if 2 <= na == sb <= 4 and nb >= WIDTH:
+        for i in range(0, nb, WIDTH):
+            b = min(i, nb - WIDTH)
+            if na == 2:
+                _unzip2(out, to + b, oa, x, at + b * 2)
+            elif na == 3:
+                _unzip3(out, to + b, oa, x, at + b * 3)
+            else:
+                _unzip4(out, to + b, oa, x, at + b * 4)
+        return
+    b0 = 0
+    if na < WIDTH:
         # More is loaded than is used, but nothing behind the array's end.
         while b0 + WIDTH <= nb and at + (b0 + WIDTH - 1) * sb + WIDTH <= end:
-            _square(out, to + b0, oa, na, x, at + b0 * sb, sb, WIDTH)
+            _square(out, to + b0, oa, na, x, at + b0 * sb, sb)
             b0 += WIDTH
     for b in range(b0, nb):
-        for a in range(a0, na):
+        for a in range(na):
             _single(out, to + a * oa + b, x, at + a + b * sb)
