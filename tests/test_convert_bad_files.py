@@ -479,6 +479,25 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["m.npz", "m.safetensors", "x.npy", "y.npy"]
 
 
+@pytest.mark.parametrize("format", ["npy", "npz", "safetensors"])
+def test_a_source_that_is_cut_short_while_it_is_read(format: str, tmp_path: Path) -> None:
+    """Under a memory map this would be a bus error, which nobody can catch."""
+    x = np.arange(2**16, dtype="float32").reshape(4, 2**14)
+    source, out = tmp_path / f"x.{format}", tmp_path / "out.npy"
+    writer = create(source, format, {"array": Entry(x.shape, x.dtype)})
+    writer.write("array", (slice(None),) * 2, x)
+    writer.finish()
+    out.write_bytes(b"old")
+
+    def cut(done: int, steps: int, what: str) -> None:
+        os.truncate(source, 2**14)
+
+    with pytest.raises(ConvertError, match=r"was cut short while it was read: .* at byte \d+"):
+        array(source, out, "CW", "WC", tile=2**16, force=True, progress=cut)
+    assert out.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", source.name]
+
+
 def test_folders_are_replaced_in_one_step(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(6.0).reshape(2, 3))
     out = tmp_path / "y.zarr"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -56,7 +56,7 @@ def changes(megabytes: int, channels: int) -> list[Change]:
     ]
 
 
-def measure(change: Change, repeats: int) -> dict[str, Any]:
+def measure(change: Change, repeats: int, frameworks: Collection[str]) -> dict[str, Any]:
     """Seconds and gigabytes a second, read and written, of each way."""
     x = np.random.default_rng(0).random(change.shape, dtype=np.float32)
     axes = permutation(change.source, change.target)
@@ -65,7 +65,7 @@ def measure(change: Change, repeats: int) -> dict[str, Any]:
     if copies.engine() != "numpy":
         runs[BASE] = lambda: _by_numpy(view)
     runs[NUMPY] = lambda: np.ascontiguousarray(view)
-    runs.update(_frameworks(x, axes))
+    runs.update(_frameworks(x, axes, frameworks))
     for name, run in runs.items():
         if name != PLAIN and not np.array_equal(np.asarray(run()), view):
             raise AssertionError(f"{name} gives other numbers")
@@ -110,10 +110,9 @@ def _dropped(run: Callable[[], Any]) -> Callable[[], None]:
     return call
 
 
-def _frameworks(x: Any, axes: tuple[int, ...]) -> Copies:
-    """The frameworks' own ways, of those that are installed, on arrays that they hold already."""
+def _frameworks(x: Any, axes: tuple[int, ...], present: Collection[str]) -> Copies:
+    """The frameworks' own ways, on arrays that they hold already."""
     found: Copies = {}
-    present = dispatch.installed()
     if "torch" in present:
         import torch
 
@@ -140,6 +139,13 @@ def main() -> None:
         "--changes", nargs="+", metavar="FROM:TO", help="only these, as in NCDHW:NDHWC (all)"
     )
     parser.add_argument("--repeats", type=int, default=5, help="samples of each way, at least 3")
+    parser.add_argument(
+        "--frameworks",
+        nargs="*",
+        default=dispatch.installed(),
+        metavar="NAME",
+        help="beside NumPy; each holds a copy of the array (all that are installed)",
+    )
     parser.add_argument("--json", metavar="FILE")
     parsed = parser.parse_args()
     cases = [
@@ -154,7 +160,7 @@ def main() -> None:
     with progress(len(cases), remaining=True) as step:
         for change in cases:
             step(f"{change.source} to {change.target}")
-            report.rows.append(measure(change, parsed.repeats))
+            report.rows.append(measure(change, parsed.repeats, parsed.frameworks))
             if parsed.json:
                 report.save(Path(parsed.json))
     names = list(report.rows[0]["seconds"])

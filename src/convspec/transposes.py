@@ -93,7 +93,8 @@ def _zip(count: int) -> Any:
                 rows.append(_load(builder, kind, source, at, WIDTH))
                 at = builder.add(at, x_step)
             both = [*range(2 * WIDTH)]
-            a, b = _mixed(builder, *rows[:2], both), _mixed(builder, rows[-2], rows[-1], both)
+            a = _mixed(builder, rows[0], rows[1], both)
+            b = _mixed(builder, rows[-2], rows[-1], both)
             skipped = (4 - count) * WIDTH  # of b, which a has already
             lanes = [row * WIDTH + i for i in range(WIDTH) for row in range(count)]
             lanes = [n if n < 2 * WIDTH else n + skipped for n in lanes]

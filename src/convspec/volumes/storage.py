@@ -69,7 +69,6 @@ class Source:
             index = tuple(slice(*ends) for ends in box)
             if not self.fill:
                 self._check_chunks(reader, index)
-            # Opened for each box: pages of a memory map leave the process's memory with it.
             part = reader.open(self.name)[index]
             where = (
                 slice(*slabs.within(need[c], *ends))

@@ -6,7 +6,6 @@ Extension 1 is an array, packed as (shape, name of the type, bytes), 3 a NumPy s
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -32,6 +31,8 @@ ARRAY, COMPLEX, SCALAR = 1, 2, 3
 CHUNKED = "__msgpack_chunked_array__"
 #: Flax's own limit for the bytes of one extension.
 LARGEST_CHUNK = 2**30
+#: Bytes that are read at once.
+READ = 2**20
 
 
 class MsgpackReader(Reader):
@@ -40,16 +41,22 @@ class MsgpackReader(Reader):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         msgpack = package("msgpack")
-        if not size_of(path):
+        size = size_of(path)
+        if not size:
             raise ConvertError(f"{path}: is empty.")
         try:
-            with (
-                path.open("rb") as stream,
-                mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
-            ):
-                tree = msgpack.unpackb(
-                    data, ext_hook=self._extension, raw=False, strict_map_key=False
+            with path.open("rb") as stream:
+                unpacker = msgpack.Unpacker(
+                    stream,
+                    read_size=min(READ, size),
+                    max_buffer_size=size,
+                    ext_hook=self._extension,
+                    raw=False,
+                    strict_map_key=False,
                 )
+                tree = unpacker.unpack()
+            if unpacker.tell() != size:
+                raise ConvertError(f"{path}: {size - unpacker.tell()} bytes follow its end.")
             tree = self._joined(tree)
             leaves = dict(flattened(path, tree, "/"))
         except ConvertError:

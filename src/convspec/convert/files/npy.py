@@ -1,4 +1,4 @@
-"""``.npy``: one array, memory-mapped both ways."""
+"""``.npy``: one array, read and written in parts."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from .protocol import (
     check_place,
     check_shape,
     is_number,
-    mapped,
     size_of,
     unsupported,
 )
+from .stored import Stored
 
 #: What the array of a .npy file is called, which has no name there.
 NAME = "array"
@@ -67,7 +67,7 @@ class NpyReader(Reader):
 
     def open(self, name: str) -> Any:
         entry = self.entries[name]
-        return mapped(self.path, entry.dtype, entry.shape, self._start, self._order)
+        return Stored(self.path, name, entry.dtype, entry.shape, self._start, self._order)
 
 
 def header_bytes(entry: Entry) -> bytes:

@@ -1,4 +1,4 @@
-"""``.npz``: a zip of ``.npy`` members; stored ones are memory-mapped, none is ever extracted."""
+"""``.npz``: a zip of ``.npy`` members; stored ones are read in parts, none is ever extracted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import ConvertError
 from .npy import check_type, header, header_bytes
-from .protocol import Array, Entry, Index, Reader, Writer, check_place, mapped, size_of
+from .protocol import Array, Entry, Index, Reader, Writer, check_place, size_of
+from .stored import Stored
 
 #: Deflate makes zeros 1000 times smaller, and real arrays hardly 20 times.
 LARGEST_RATIO, ALWAYS_FINE = 200, 2**28
@@ -97,7 +98,7 @@ class NpzReader(Reader):
             skip += int.from_bytes(lengths[2:], "little")
             place = member.header_offset + skip + start
             check_place(self.path, name, place, place + entry.nbytes, size_of(self.path))
-            return mapped(self.path, entry.dtype, entry.shape, place, order)
+            return Stored(self.path, name, entry.dtype, entry.shape, place, order)
         with self._member(member) as stream:
             return self._inflated(stream, name, entry, start, order)
 

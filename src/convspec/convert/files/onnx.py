@@ -19,11 +19,11 @@ from .protocol import (
     check_place,
     check_shape,
     dtype_of,
-    mapped,
     size_of,
     unsupported,
 )
 from .spool import SpoolingWriter
+from .stored import Stored
 
 #: ONNX's element types, by number (onnx.proto, TensorProto.DataType).
 TYPES = {
@@ -135,12 +135,11 @@ class OnnxReader(Reader):
         check_place(file, name, start, start + length, size)
         return file, start
 
-    def open(self, name: str) -> Array:
+    def open(self, name: str) -> Any:
         entry, tensor = self.entries[name], self._tensors[name]
         if name in self._external:
             file, start = self._external[name]
-            external: Array = mapped(file, entry.dtype, entry.shape, start, "C")
-            return external
+            return Stored(file, name, entry.dtype, entry.shape, start)
         if tensor.HasField("raw_data"):
             little = entry.dtype.newbyteorder("<") if entry.dtype.kind in "iufc" else entry.dtype
             return np.frombuffer(tensor.raw_data, little).reshape(entry.shape)

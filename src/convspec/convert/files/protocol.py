@@ -58,7 +58,7 @@ class Reader(ABC):
 
     @abstractmethod
     def open(self, name: str) -> Any:
-        """An array, or what gives one when indexed by slices, as a memory map or HDF5 data set."""
+        """An array, or what gives one when indexed by slices, as an HDF5 data set."""
 
     def close(self) -> None:  # noqa: B027 (most formats have nothing to let go of)
         """Let go of the file."""
@@ -68,7 +68,7 @@ class Reader(ABC):
         return []
 
     def read(self, name: str) -> Array:
-        """One array, read-only; a view of the file where the format allows."""
+        """One array; perhaps read-only."""
         opened = self.open(name)
         return opened if isinstance(opened, np.ndarray) else np.asarray(opened[...])
 
@@ -211,12 +211,3 @@ def unsupported(path: Path, name: str, dtype: Any, format: str) -> ConvertError:
         f"(--dtype float32)."
     )
     return error
-
-
-def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], start: int, order: str) -> Any:
-    """An array in a file as a read-only memory map."""
-    if 0 in shape:  # an empty map is an error
-        return np.zeros(shape, dtype)
-    # A plain array: the results of a memmap's methods would be memmaps without a file.
-    order_: Any = order
-    return np.memmap(path, dtype, "r", start, shape, order_).view(np.ndarray)

@@ -28,10 +28,10 @@ from .protocol import (
     check_place,
     check_shape,
     dtype_of,
-    mapped,
     size_of,
     unsupported,
 )
+from .stored import Stored
 
 LARGEST_HEADER = 100_000_000
 #: Bytes of tensors in one shard, as the Hugging Face hub has it.
@@ -133,7 +133,7 @@ class SafetensorsReader(Reader):
 
     def open(self, name: str) -> Any:
         entry = self.entries[name]
-        return mapped(self.path, entry.dtype, entry.shape, self._starts[name], "C")
+        return Stored(self.path, name, entry.dtype, entry.shape, self._starts[name])
 
 
 class ShardedReader(Reader):
