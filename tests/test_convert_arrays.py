@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from convspec import LayoutError, ShapeError, cli
 from convspec.convert import ConvertError, array, blocked
-from convspec.convert.files import ARRAYS, open_file
+from convspec.convert.files import ARRAYS, open_file, stored
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".zarr", ".nii", ".nii.gz")
 
@@ -269,3 +269,22 @@ def test_memory_is_a_few_blocks(tmp_path: Path) -> None:
     out = tmp_path / "o.safetensors"
     checkpoint(tmp_path / "m.safetensors", out, "torch", "jax", rules=rules, progress=watch)
     assert peak - before < entries[names[0]].nbytes + 10**8
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_parts_of_a_stored_array(tmp_path_factory: Any, data: st.DataObject) -> None:
+    """Any part in any order of memory, whether its runs are read one by one or together."""
+    shape = data.draw(st.lists(st.integers(1, 7), max_size=4))
+    x = np.arange(np.prod(shape, dtype=int)).astype(data.draw(st.sampled_from(["u1", "f8"])))
+    x = x.reshape(shape)
+    order = data.draw(st.sampled_from(["C", "F"]))
+    path = tmp_path_factory.getbasetemp() / "stored"
+    path.write_bytes(b"12345" + x.tobytes(order))
+    ends = [sorted(data.draw(st.tuples(*[st.integers(0, n)] * 2))) for n in shape]
+    index = tuple(slice(*end) for end in ends)[: data.draw(st.integers(0, len(shape)))]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stored, "SHORT", data.draw(st.integers(1, 400)))
+        patched.setattr(stored, "TOGETHER", data.draw(st.integers(1, 2000)))
+        part = stored.Stored(path, "x", x.dtype, shape, 5, order)[index]
+    np.testing.assert_array_equal(part, x[index] if index else x, strict=True)

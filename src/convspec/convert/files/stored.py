@@ -5,7 +5,6 @@ They are read, not mapped: where somebody cuts the file short meanwhile, a map k
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import product
 from math import prod
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..errors import ConvertError
 
+Array = np.ndarray[Any, Any]
 #: Runs of fewer bytes are read together with what lies between them, as long as that is at most
 #: ``TOGETHER`` bytes: each read costs as much as copying about ``SHORT``.
 SHORT, TOGETHER = 2**14, 2**20
@@ -36,7 +36,7 @@ class Stored:
         self._path, self._name, self._start = path, name, start
         self._reversed = order == "F"
 
-    def __getitem__(self, index: Any) -> np.ndarray[Any, Any]:
+    def __getitem__(self, index: Any) -> Array:
         given = () if index is ... else index if isinstance(index, tuple) else (index,)
         slices = (*given, *[slice(None)] * (len(self.shape) - len(given)))
         ends = [s.indices(n)[:2] for s, n in zip(slices, self.shape, strict=True)]
@@ -44,9 +44,9 @@ class Stored:
             return self._read(self.shape[::-1], ends[::-1]).T
         return self._read(self.shape, ends)
 
-    def _read(self, shape: Sequence[int], ends: Sequence[tuple[int, int]]) -> Any:
+    def _read(self, shape: Sequence[int], ends: Sequence[tuple[int, int]]) -> Array:
         lengths = [max(hi - lo, 0) for lo, hi in ends]
-        out = np.empty(lengths, self.dtype)
+        out: Array = np.empty(lengths, self.dtype)
         if not out.size:
             return out
         # A run: a part of ``axis``, with everything of the axes behind it.
@@ -65,19 +65,20 @@ class Stored:
             for corner in product(*(range(*end) for end in ends[:axis])):
                 first = [*corner, *(end[0] for end in ends[axis : axis + 1])]
                 place = self._start + sum(i * n for i, n in zip(first, sizes, strict=False))
-                there = tuple(i - end[0] for i, end in zip(corner, ends, strict=False))
+                there: Any = tuple(i - end[0] for i, end in zip(corner, ends, strict=False))
                 if spare is None:
-                    self._fill(stream.fileno(), out[(*there, ...)], place)
+                    self._fill(stream, out[(*there, ...)], place)
                 else:
-                    self._fill(stream.fileno(), spare, place)
+                    self._fill(stream, spare, place)
                     out[there] = spare[(slice(None), *within)]
         return out
 
-    def _fill(self, descriptor: int, into: Any, place: int) -> None:
+    def _fill(self, stream: Any, into: Array, place: int) -> None:
         """Read a contiguous array from a place in the file."""
-        data = memoryview(into.reshape(-1).view(np.uint8))
+        data = into.reshape(-1).view(np.uint8).data
+        stream.seek(place)
         while data:
-            count = os.preadv(descriptor, [data], place)
+            count = stream.readinto(data)
             if not count:
                 raise ConvertError(
                     f"{self._path}: {self._name!r} was cut short while it was read: there is "
