@@ -121,13 +121,21 @@ def _address(capsule: Any) -> int:
     return int(fields[0] + fields[5])
 
 
+def pad(x: Any, *, pairs: Any, mode: str) -> Any:
+    # MirrorPad refuses what has no elements, and so has nothing to reflect.
+    return tf.pad(x, pairs, MODES["zeros" if x.shape.num_elements() == 0 else mode])
+
+
+#: tf.pad's words.
+MODES = {"zeros": "CONSTANT", "reflect": "REFLECT"}
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": cast,
     "concat": lambda *parts, axis: tf.concat(parts, axis),
     "flip": lambda x, *, axes: tf.reverse(x, axes),
     "multiply": lambda a, b: a * b,
-    "pad": lambda x, *, pairs, mode: tf.pad(x, pairs),
+    "pad": pad,
     "permute": lambda x, *, axes: tf.transpose(x, axes),
     "reshape": lambda x, *, shape: tf.reshape(x, shape),
     "slice": lambda x, *, index: x[index],

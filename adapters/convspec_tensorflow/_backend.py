@@ -16,7 +16,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._dtensor import refusing_split_space
-from ._kernel import conv, explicit, kernel
+from ._kernel import by_batches, conv, explicit, kernel
 from ._probe import differentiates, works
 from ._slow import faster
 
@@ -32,6 +32,7 @@ class TensorflowBackend(PlanBackend):
     operations = {**_arrays.OPERATIONS, "conv": conv}
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
+    pads_symbols = False  # tf.pad refuses to reflect a batch that turns out to be empty
     #: Whether its plans are for gradients: of nothing but calls that have some, and fast ones.
     differentiates = False
 
@@ -114,6 +115,9 @@ class TensorflowBackend(PlanBackend):
             return _missing(call)
         return "" if works(call) else _missing(call)
 
+    def pads(self, mode: str, rank: int, dtype: str) -> bool:
+        return mode == "reflect" and rank <= 3
+
     def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
         chosen = super().compute_dtype(dtype, out_dtype, device)
         if chosen in dtypes.INTEGER:  # the two types with matrix products; casts wrap
@@ -123,7 +127,9 @@ class TensorflowBackend(PlanBackend):
         return chosen
 
     def bound(self, op: str, params: dict[str, Any]) -> Kernel:
-        return kernel(params["call"]) if op == "conv" else super().bound(op, params)
+        if op == "conv":
+            return kernel(params["call"], gradients=self.differentiates)
+        return super().bound(op, params)
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         run = self._with_gradients(super().prepare(problem, env), problem, env)
@@ -145,9 +151,10 @@ class TensorflowBackend(PlanBackend):
         if env.dtype in dtypes.INTEGER:
             return kernel
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
-        if own.calls == other.calls and all(map(vectorizes, own.calls)):
+        same = own.calls == other.calls and all(map(_same_kernel, own.calls))
+        if same and all(map(vectorizes, own.calls)):
             return kernel
-        differentiable = assemble(other.plan, other.inputs, self.operations, self.bound)
+        differentiable = assemble(other.plan, other.inputs, self.operations, DIFFERENTIABLE.bound)
         plain = all(map(vectorizes, other.calls))
 
         def run(*arrays: Any, **options: Any) -> Any:
@@ -213,12 +220,15 @@ def vectorizes(call: Call) -> bool:
     return depthwise or not (explicit(call) or call.groups > 1)
 
 
+def _same_kernel(call: Call) -> bool:
+    """Whether a call is computed in the same way if it will be differentiated."""
+    return by_batches(call, gradients=True) == by_batches(call, gradients=False)
+
+
 def _pads_itself(call: Call) -> bool:
     """Whether a padding attribute of the kernel says just what the call says."""
-    if call.transposed:
-        return False
-    if call.same:
-        return True
+    if call.same or call.transposed:
+        return call.same
     return call.rank == 2 and all(lo >= 0 and hi >= 0 for lo, hi in call.padding)
 
 

@@ -169,7 +169,7 @@ def _gradients_are_right(kind: Call) -> bool:
     x, w, g = (cast(tf.constant(array), dtype=kind.dtype) for array in (x, w, g))
     with tf.GradientTape() as tape:
         tape.watch([x, w])
-        y = conv(x, w, call=call)
+        y = conv(x, w, call=call, gradients=True)
     try:
         dx, dw = tape.gradient(y, [x, w], output_gradients=g)
     except (tf.errors.OpError, LookupError, ValueError, TypeError, NotImplementedError):

@@ -13,8 +13,8 @@ was set before it was imported, has none of these problems, and no rule here was
   With strides in the plane they are not.
 - So are the gradients of a transposed convolution with strides, which are 2.5 to 3.7 times as fast
   as dense convolutions of each residue of the stride.
-- Of dilated volumes there is no kernel at all. A picture for each tap of the depth is 3 times as
-  fast as space-to-batch on all three axes.
+- Volumes with dilation and strides have no kernel at all. With gradients, a picture for each tap of
+  the depth is 3 to 8 times as fast as zeros between the taps; forward, 0.5 to 1.5 times.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def faster(call: Call, *, gradients: bool) -> str:
         strided = 1 < prod(call.stride) <= RESIDUES
         return "phases" if gradients and strided and windows >= TRANSPOSED_WINDOWS else ""
     if {*call.dilation} != {1}:
-        return "rank"
+        return "rank" if {*call.stride} != {1} and gradients else ""
     if {*call.stride[1:]} != {1}:
         return ""
     if gradients and 4 * _products(call) >= WINDOWS:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from convspec.plan import Call
 from convspec.snippets import example_text, index_text, list_text
 
-from ._kernel import padding
+from ._arrays import MODES
+from ._kernel import by_batches, padding
 
 
 def conv(x: str, w: str, *, call: Call) -> str:
@@ -15,6 +17,10 @@ def conv(x: str, w: str, *, call: Call) -> str:
         return f"tf.linalg.matmul({x}, {w})"
     strides = list_text([1, *call.stride, 1])
     depthwise = call.groups > 1 and call.group_axis == "I" and not call.transposed
+    how = padding(call)
+    how = f'"{how}"' if isinstance(how, str) else list_text(how)
+    if by_batches(call, gradients=False):
+        return f"tf.nn.convolution({x}, {w}, padding={how}, dilations={list_text(call.dilation)})"
     dilations = ""
     if any(d != 1 for d in call.dilation):
         values = call.dilation if depthwise else [1, *call.dilation, 1]
@@ -22,13 +28,16 @@ def conv(x: str, w: str, *, call: Call) -> str:
     if call.transposed:
         return (
             f"tf.nn.conv{call.rank}d_transpose({x}, {w}, {list_text(call.output_shape)}, "
-            f'strides={strides}, padding="VALID"{dilations})'
+            f"strides={strides}, padding={how}{dilations})"
         )
-    how = padding(call)
-    how = f'"{how}"' if isinstance(how, str) else list_text(how)
     function = "depthwise_conv2d" if depthwise else f"conv{call.rank}d"
     stride = "strides" if call.rank > 1 else "stride"
     return f"tf.nn.{function}({x}, {w}, {stride}={strides}, padding={how}{dilations})"
+
+
+def pad(x: str, *, pairs: Any, mode: str) -> str:
+    how = "" if mode == "zeros" else f', mode="{MODES[mode]}"'
+    return f"tf.pad({x}, {list_text(pairs)}{how})"
 
 
 SNIPPETS: dict[str, Callable[..., str]] = {
@@ -40,7 +49,7 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "input": lambda name, shape, dtype: f"tf.cast({example_text(name, shape, 'np')}, tf.{dtype})",
     "literal": lambda values, *, dtype: f"tf.constant({values}, dtype=tf.{dtype})",
     "multiply": lambda a, b: f"{a} * {b}",
-    "pad": lambda x, *, pairs, mode: f"tf.pad({x}, {list_text(pairs)})",
+    "pad": pad,
     "permute": lambda x, *, axes: f"tf.transpose({x}, {list_text(axes)})",
     "reshape": lambda x, *, shape: f"tf.reshape({x}, {list_text(shape)})",
     "slice": lambda x, *, index: f"{x}[{index_text(index)}]",

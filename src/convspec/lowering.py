@@ -197,15 +197,23 @@ class Lowering:
 
 
 def _is_same(call: Call) -> bool:
-    """Whether a forward call's padding is that of "same", as far as plain sizes tell."""
-    if call.transposed or not call.settled:
+    """Whether the padding is that of "same", as far as plain sizes tell.
+
+    Of a transposed call, whether it is that of the forward one from its output to its input.
+    """
+    if not call.settled:
         return False
+    sizes, positions, pairs = call.input_size, call.output_size, call.padding
+    if call.transposed:
+        sizes, positions = positions, sizes
+        extras = call.output_padding
+        pairs = tuple((lo, hi - extra) for (lo, hi), extra in zip(pairs, extras, strict=True))
     # At stride 1 the amounts are the same for every size.
-    if any(not known(n) and s > 1 for n, s in zip(call.input_size, call.stride, strict=True)):
+    if any(not known(n) and s > 1 for n, s in zip(sizes, call.stride, strict=True)):
         return False
-    return call.padding == tuple(
-        same_padding(n, e, s)
-        for n, e, s in zip(call.input_size, call.extents, call.stride, strict=True)
+    each = zip(sizes, positions, call.extents, call.stride, pairs, strict=True)
+    return all(
+        pair == same_padding(n, e, s) and (s == 1 or m == -(-n // s)) for n, m, e, s, pair in each
     )
 
 
