@@ -38,9 +38,10 @@ def _pad_symbolic(x: Any, pairs: Any) -> Any:
 
 def from_foreign(x: Any) -> Any:
     """A NumPy array or, by DLPack, another framework's, without a copy where that is possible."""
-    if isinstance(x, np.ndarray):
-        return jnp.asarray(x.astype(x.dtype.newbyteorder("="), copy=False))
-    return jnp.from_dlpack(x)
+    if not isinstance(x, np.ndarray):
+        return jnp.from_dlpack(x)
+    # A copy, which later changes of x do not reach; jnp.asarray compiles one for each shape.
+    return jax.device_put(x.astype(x.dtype.newbyteorder("="), copy=False), may_alias=False)
 
 
 def as_array(x: Any) -> Any:

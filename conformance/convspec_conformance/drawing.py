@@ -29,6 +29,8 @@ LONG = (33, 64, 65, 130, 257, 515)
 #: Samples and steps that seldom occur, and are more than kernels are unrolled by.
 CROWD = (5, 8, 17, 33, 66)
 FAR = (4, 5, 8, 9)
+#: Taps of an axis that seldom occur: past an unrolled loop, even and odd.
+WIDE = (5, 6, 7)
 #: float32 is what convolutions are mostly made in; the rest follow with equal shares.
 DTYPES = ("float32",) * 5 + ALL
 
@@ -78,8 +80,11 @@ def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
     group_axis = pick(rng, (None, "O", "I"))
     if weight_layout and depthwise and not transposed and rng.random() < 0.7:
         weight_layout, group_axis = weight_layout.replace("O", "M"), None
+    kernel = _any_kernel(rng, rank)
     stride = _per_axis(rng, rank, FAR if rng.random() < 0.04 else (1, 1, 2, 3))
-    dilation = _per_axis(rng, rank, (1, 1, 2, 3))
+    if rng.random() < 0.06:
+        stride = kernel  # windows that neither overlap nor leave anything out
+    dilation = _per_axis(rng, rank, FAR[:2] if rng.random() < 0.04 else (1, 1, 2, 3))
     padding = _any_padding(rng, rank, transposed)
     extra: Any = 0
     if transposed and rng.random() < 0.5:
@@ -91,7 +96,7 @@ def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
     return ConvSpec(
         cin,
         cout,
-        _per_axis(rng, rank, (1, 2, 3, 3, 4) if rank < 3 else (1, 2, 3)),
+        kernel,
         stride,
         padding,
         dilation,
@@ -108,12 +113,21 @@ def _any_spec(rng: Rng, max_rank: int) -> ConvSpec:
     )
 
 
+def _any_kernel(rng: Rng, rank: int) -> tuple[int, ...]:
+    kind = rng.random()
+    if kind < 0.05:
+        return (1,) * rank
+    if kind < 0.11:
+        return _per_axis(rng, rank, (1, *WIDE))
+    return _per_axis(rng, rank, (1, 2, 3, 3, 4) if rank < 3 else (1, 2, 3))
+
+
 def _any_channels(rng: Rng) -> tuple[int, int, int, bool]:
     """in_channels, out_channels, groups, and whether that is depthwise."""
     few = (1, 2, 3)
     if rng.random() < 0.2:
         groups = pick(rng, (1, 2, 3, 5) if rng.random() < 0.8 else MANY)
-        return groups, groups * pick(rng, few[:2]), groups, True
+        return groups, groups * pick(rng, (1, 1, 2, 2, 3)), groups, True
     groups = pick(rng, (1, 1, 1, 2, 3))
     inputs, outputs = (pick(rng, few if rng.random() < 0.85 else MANY) for _ in "IO")
     return groups * inputs, groups * outputs, groups, False

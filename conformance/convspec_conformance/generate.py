@@ -5,7 +5,7 @@ The regressions, which are the same for every seed, come last.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
 from math import prod
@@ -23,8 +23,8 @@ from .regressions import regressions
 
 #: Cases of each level: exact, bounded, per property, per wrong call, of gradients.
 LEVELS = {
-    "smoke": (40, 11, 1, 1, 5),
-    "standard": (175, 42, 6, 3, 40),
+    "smoke": (30, 8, 1, 1, 5),
+    "standard": (130, 36, 5, 3, 24),
     "full": (8000, 2000, 250, 40, 1000),
 }
 #: Numbers and calls of their own kinds: judge, filling, and cases of each level.
@@ -60,7 +60,9 @@ DERIVED = (
 #: How often a case may have more than three spatial axes, and how many then.
 HIGHER, HIGHEST = 0.1, 5
 #: How many draws compete for each place: the one that covers most new pairs wins.
-DRAWS = 6
+DRAWS = 8
+#: Of gradients, of which there are few.
+DERIVED_DRAWS = 16
 #: Of a case that is judged by its gradients; their oracle multiplies in extended precision.
 MOST_PRODUCTS = 2**21
 
@@ -69,7 +71,7 @@ def suite(level: str = "standard", seed: int = 0) -> list[Case]:
     """All cases of a level; the same for the same seed on every machine."""
     exact, bounded, each, wrongs, derived = LEVELS[level]
     rng = np.random.default_rng([seed, 3])
-    found = list(_covering(rng, exact))
+    found = list(_covering(exact, DRAWS, lambda _: _exact(rng)))
     found += [_bounded(rng) for _ in range(bounded)]
     for judge, filling, counts in SPECIAL:
         found += [_special(rng, judge, filling) for _ in range(counts[level])]
@@ -77,8 +79,8 @@ def suite(level: str = "standard", seed: int = 0) -> list[Case]:
         found += [_property(rng, name) for _ in range(each)]
     for wrong in WRONGS:
         found += [wrong_call(rng, wrong) for _ in range(wrongs)]
-    for i in range(derived):
-        found.append(_derived(rng, *DERIVED[i % len(DERIVED)]))
+    kinds = [DERIVED[i % len(DERIVED)] for i in range(derived)]
+    found += _covering(derived, DERIVED_DRAWS, lambda i: _derived(rng, *kinds[i]))
     return found if level == "smoke" else found + regressions()
 
 
@@ -159,10 +161,11 @@ def _pairs(case: Case) -> set[tuple[object, ...]]:
     return set(combinations(features(case).items(), 2))
 
 
-def _covering(rng: np.random.Generator, count: int) -> Iterator[Case]:
+def _covering(count: int, draws: int, draw: Callable[[int], Case]) -> Iterator[Case]:
+    """For each place, the one of several draws that covers most new pairs."""
     covered: set[tuple[object, ...]] = set()
-    for _ in range(count):
-        drawn = [_exact(rng) for _ in range(DRAWS)]
+    for i in range(count):
+        drawn = [draw(i) for _ in range(draws)]
         best = max(drawn, key=lambda case: len(_pairs(case) - covered))
         covered |= _pairs(best)
         yield best

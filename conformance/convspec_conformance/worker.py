@@ -24,6 +24,9 @@ from .shrink import snippet
 from .steering import instead
 from .targets import Target, load
 
+#: How many threads a kernel gets is said by OpenMP's variable, XLA's and TensorFlow's.
+THREADS = ("OMP_NUM_THREADS", "PJRT_NPROC", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -71,9 +74,10 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
         os.dup2(log, stream)
     faulthandler.enable(file=log, all_threads=False)
     _be_killed_first()
-    # Worker processes share the cores, and OpenMP's threads would spin while they wait for one:
-    # measured with torch on two busy cores, 122 s against 16. Who has set it keeps it.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Worker processes share the cores, and threads would spin while they wait for one: measured
+    # with torch on two busy cores, 122 s against 16. Who has set a number keeps it.
+    for variable in THREADS:
+        os.environ.setdefault(variable, os.environ.get(THREADS[0], "1"))
     try:
         if memory is not None:
             _limit(memory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import jax
@@ -25,7 +26,13 @@ def _precise() -> None:
 
 
 def eager() -> BackendTarget:
+    """Compiled fast rather than well: XLA rewrites programs as ever, LLVM does not optimize them.
+
+    Nearly all the time of a level is compilation. The jitted target has everything optimized.
+    """
     _precise()
+    if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:  # else it is as JAX has read it there
+        jax.config.update("jax_disable_most_optimizations", True)
     return BackendTarget(get_backend("jax"))
 
 
