@@ -265,6 +265,16 @@ gradient2 float32 2x7x6x3 seed=620 | ConvSpec(3, 6, (3, 2), stride=2, padding=('
 gradient2 float64 2x4x3x5x4 seed=621 | ConvSpec(4, 4, (2, 3, 2), stride=(1, 2, 1), padding=((2, 0), 'same', (1, 3)), groups=2, padding_mode='reflect', group_axis='I')
 gradient2 float16 2x3x9 seed=622 | ConvSpec(3, 4, (3,), stride=2, padding='same', dilation=2, output_layout='NWC')
 
+# Wide kernels, far steps and patches in volumes and in half types; half types that are widened
+exact float32 1x2x9x9x10 seed=631 | ConvSpec(2, 3, (2, 3, 2), dilation=(4, 2, 5))
+exact float32 2x2x4x6x4 seed=632 | ConvSpec(2, 5, (2, 3, 2), stride=(2, 3, 2))
+exact float32 1x9x5x6x2 seed=633 | ConvSpec(2, 3, (2, 2, 3), stride=(4, 1, 5), padding='same', layout='NDHWC')
+exact float16 1x4x8x7 seed=634 filling=wide | ConvSpec(4, 3, (5, 6), padding=2)
+exact float16 2x6x9 seed=635 out=float32 filling=wide | ConvSpec(6, 4, (3,), stride=2, padding='same', groups=2)
+exact float16 2x4x5x6 seed=636 out=bfloat16 | ConvSpec(4, 4, (3, 3), stride=2, groups=2, transposed=True)
+threads float32 2x4x5x6 seed=637 | ConvSpec(4, 6, (3, 2), stride=2, padding=1, groups=2, transposed=True)
+again float16 2x4x5 seed=638 | ConvSpec(4, 4, (3,), groups=2)
+
 # Layers of well-known networks, whose sizes are what fast kernels are chosen by
 exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
 bounded float32 2x64x14x14 seed=53 filling=real | ConvSpec(64, 64, (3, 3), padding=1)

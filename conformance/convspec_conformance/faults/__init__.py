@@ -6,7 +6,18 @@ written as a function of a :class:`~.engine.Call` with the decorator :func:`~.en
 """
 
 # The files register their faults when they are imported.
-from . import answers, axes, calls, corners, gradients, memory, numbers, padding, transposed
+from . import (
+    answers,
+    axes,
+    backwards,
+    calls,
+    corners,
+    gradients,
+    memory,
+    numbers,
+    padding,
+    transposed,
+)
 from .engine import FAULTS, Call, Fault, fault, gradient_fault, right, right_gradients
 from .hunt import Hunt, check, run_faults, table
 
@@ -17,6 +28,7 @@ __all__ = [
     "Hunt",
     "answers",
     "axes",
+    "backwards",
     "calls",
     "check",
     "corners",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from convspec.dtypes import COMPLEX
+from convspec.dtypes import COMPLEX, HALF
 
 from ..fillings import Array
 from .engine import Call, fault, right
@@ -130,3 +130,31 @@ def more_than_three_transposed_axes(call: Call) -> Array:
     if spec.rank < 4 or not spec.transposed:
         return right(call)
     return right(call.but(w=np.flip(call.w, spec.weight_layout.index(spec.spatial[0]))))
+
+
+@fault
+def multipliers_above_two(call: Call) -> Array:
+    """A depthwise multiplier above 2 has a path of its own, which errs."""
+    spec = call.spec
+    depthwise = 1 < spec.groups == spec.in_channels
+    return _astray(call, when=depthwise and spec.out_channels > 2 * spec.in_channels)
+
+
+@fault
+def wide_kernels_of_half_types(call: Call) -> Array:
+    """More than four taps of an axis, in a half type, have a path of their own, which errs."""
+    return _astray(call, when=max(call.spec.kernel_size) > 4 and call.dtype in HALF)
+
+
+@fault
+def far_dilated_volumes(call: Call) -> Array:
+    """A volume with a dilation above 3 has a path of its own, which errs."""
+    return _astray(call, when=call.spec.rank == 3 and max(call.spec.dilation) > 3)
+
+
+@fault
+def patches_of_volumes(call: Call) -> Array:
+    """Volumes cut into patches, at a stride of the kernel's size, have a path that errs."""
+    spec = call.spec
+    patches = spec.stride == spec.kernel_size and max(spec.stride) > 1
+    return _astray(call, when=patches and spec.rank == 3 and not spec.transposed)
