@@ -36,12 +36,13 @@ def _pad_symbolic(x: Any, pairs: Any) -> Any:
     return x
 
 
-def from_foreign(x: Any) -> Any:
+def from_foreign(x: Any, *, traced: bool = False) -> Any:
     """A NumPy array or, by DLPack, another framework's, without a copy where that is possible."""
     if not isinstance(x, np.ndarray):
         return jnp.from_dlpack(x)
-    # A copy, which later changes of x do not reach; jnp.asarray compiles one for each shape.
-    return jax.device_put(x.astype(x.dtype.newbyteorder("="), copy=False), may_alias=False)
+    x = x.astype(x.dtype.newbyteorder("="), copy=False)
+    # Outside of traces jnp.asarray compiles a program for each shape that copies it.
+    return jnp.asarray(x) if traced else jax.device_put(x, may_alias=False)
 
 
 def as_array(x: Any) -> Any:

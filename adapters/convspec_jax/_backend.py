@@ -113,9 +113,10 @@ class JaxBackend(PlanBackend):
         return lines
 
     def from_foreign(self, x: Any, like: Any = None) -> Any:
-        array = _arrays.from_foreign(x)
+        traced = isinstance(like, jax.core.Tracer)
+        array = _arrays.from_foreign(x, traced=traced)
         # Beside an array on several devices it stays uncommitted: JAX copies it to each of them.
-        if like is None or isinstance(like, jax.core.Tracer) or not like.committed:
+        if like is None or traced or not like.committed:
             return array
         devices = like.devices()
         return jax.device_put(array, next(iter(devices))) if len(devices) == 1 else array

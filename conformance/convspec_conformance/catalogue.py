@@ -94,7 +94,9 @@ _TABLE = [
         _TF,
         summary="tf.function(jit_compile=True)",
     ),
-    Description("jax", f"{_HERE}.jax:eager", ("jax",), summary="eager, 64-bit types on"),
+    Description(
+        "jax", f"{_HERE}.jax:eager", ("jax",), summary="eager, 64-bit types on, LLVM not optimizing"
+    ),
     Description("jax-jit", f"{_HERE}.jax:jitted", ("jax",), summary="jax.jit, 64-bit types on"),
     Description("mlx", modules=("mlx",), summary="lazy, on the default device"),
     Description("mlx-compiled", f"{_HERE}.mlx:compiled", ("mlx",), summary="mx.compile"),
