@@ -272,3 +272,25 @@ def test_nodes_that_do_not_tell_enough() -> None:
     word = helper.make_node("Conv", ["x", "w"], ["y"], auto_pad="SAME")
     with pytest.raises(UnsupportedError, match="auto_pad: 'SAME' is none of NOTSET, VALID"):
         ConvSpec.from_native(Convolution(word, ARRAYS["w"]))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ConvSpec(1, 1, (3,), padding=1, padding_mode="reflect"),
+        ConvSpec(1, 1, (3,), 2, ((1, -1),), transposed=True),
+    ],
+)
+def test_a_pad_beside_the_convolution_is_not_passed_over(spec: ConvSpec) -> None:
+    w = np.ones(spec.weight_shape, "float32")
+    model = spec.to_native("onnx", w, explicit_padding=True)
+    other = "y" if spec.transposed else "padded0"
+    with refused(
+        UnsupportedError,
+        f"layer: beside the convolution 'conv' the model has a Pad node {other!r}, which is no "
+        "part of it.",
+    ):
+        ConvSpec.from_native(model)
+    (found,) = convolutions(model)
+    alone = spec.replace(padding=0, padding_mode="zeros", output_padding=int(spec.transposed))
+    assert ConvSpec.from_native(found) == alone

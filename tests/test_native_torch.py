@@ -290,6 +290,17 @@ def test_what_torch_cannot_express(spec: ConvSpec, message: str) -> None:
         spec.to_native("torch", np.ones(spec.weight_shape, "float32"))
 
 
+def test_kernels_of_one_element_need_no_padding_of_any_name() -> None:
+    """The shortcuts of residual networks: TensorFlow's word, torch's fixed amounts."""
+    spec = ConvSpec(2, 3, (1, 1), 2, ("same", "same_lower"), dilation=3, layout="NHWC")
+    w = np.arange(6, dtype="float32").reshape(spec.weight_shape)
+    layer = spec.to_native("torch", w)
+    assert layer.padding == (0, 0)
+    for size in (6, 7):
+        x = torch.arange(2.0 * size * size).reshape(1, 2, size, size)
+        assert torch.equal(layer(x).permute(0, 2, 3, 1), spec(x.permute(0, 2, 3, 1), w))
+
+
 def test_padding_layers_have_limits() -> None:
     w = np.ones((1, 1, 3), "float32")
     with refused(

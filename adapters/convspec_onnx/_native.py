@@ -137,6 +137,14 @@ def read_model(model: onnx.ModelProto) -> Layer:
             f"layer: an ONNX model with {len(found)} convolutions: {names}.\n"
             f"  Pass one of those that convspec_onnx.convolutions(model) lists."
         )
+    node = found[0].node
+    for other in model.graph.node:
+        if other.op_type == "Pad" and {node.input[0], *node.output} & {*other.input, *other.output}:
+            raise UnsupportedError(
+                f"layer: beside the convolution {found[0].name!r} the model has a Pad node "
+                f"{other.name or other.output[0]!r}, which is no part of it.\n"
+                f"  convspec_onnx.convolutions(model)[0] is the convolution alone."
+            )
     return read(found[0])
 
 

@@ -334,13 +334,14 @@ def _for(native: Native, array: Any, name: str) -> Any:
 def spelled_out(spec: ConvSpec) -> ConvSpec:
     """``spec`` with the amounts that named padding stands for on inputs of any size.
 
-    That is so at stride 1, and for a transposed convolution whose output has its default size,
-    n*s. Entries that depend on the input's size stay named.
+    That is so at stride 1, for kernels of one element, which need none, and for a transposed
+    convolution whose output has its default size, n*s. Entries that depend on the input's size
+    stay named.
     """
     padding, extra = list(spec.padding), list(spec.output_padding)
     for i, entry in enumerate(spec.padding):
         e, s = spec.receptive_field[i], spec.stride[i]
-        if not isinstance(entry, str) or (s > 1 and not spec.transposed):
+        if not isinstance(entry, str) or (min(s, e) > 1 and not spec.transposed):
             continue
         pair = geometry.same_padding(s, e, s, lower=entry == "same_lower")
         padding[i] = pair
