@@ -26,6 +26,7 @@ SPECS = {
     "few groups": MADE.replace(groups=2),
     "many groups": ConvSpec(20, 20, (3, 1), padding="same", groups=10, layout="NCHW"),
     "depthwise": ConvSpec(8, 8, 3, 1, 1, groups=8, layout="NHWC", weight_layout="HWIM"),
+    "depthwise, torch's weight": ConvSpec(8, 8, (1, 3), 1, "same", groups=8, layout="NHWC"),
     "replicate": MADE.replace(padding_mode="replicate"),
     "reflect": MADE.replace(padding_mode="reflect"),
     "circular": MADE.replace(padding_mode="circular", groups=2),
@@ -77,6 +78,7 @@ def table() -> dict[str, Any]:
     cases += [(name, "H", 8, "Auto") for name in (*OFTEN, "many groups", "transposed groups")]
     cases += [(name, axis, 4, "Explicit") for name in OFTEN for axis in "NWC"]
     cases += [("few groups", "N", 4, "Auto"), ("transposed groups", "C", 4, "Explicit")]
+    cases += [("depthwise, torch's weight", "C", 4, "Auto")]
     cases += [("few groups", "N", 4, "sharded"), ("transposed", "H", 4, "sharded")]
     report = {}
     for name, axis, devices, way in cases:

@@ -36,7 +36,7 @@ def report() -> Any:
 
 def test_borders_are_exchanged_and_nothing_is_gathered(report: Any) -> None:
     """Forward and gradients in one program, for every kind of spec and axis."""
-    assert len(report["table"]) == 29
+    assert len(report["table"]) == 31
     for name, found in report["table"].items():
         *_, axis, devices, way = name.split()
         assert found["equal"] == [True] * 4, (name, found)

@@ -72,18 +72,22 @@ def faster(call: Call) -> str:
 def _ungathered(call: Call) -> str:
     """The rule for what XLA's partitioner would gather whole, or ``""``; it knows the rest best.
 
-    That is the input of a convolution with groups (openxla/xla#47945), unless each has one channel
-    of the input and of the output; and both in the gradient of a transposed one with strides.
+    That is the input of a convolution with groups (openxla/xla#47945), and both in the gradient of
+    a transposed one with strides. Of depthwise ones it knows the way, but where a mesh splits the
+    channels, which are last, and the weight's O is first, it gets the weight's gradient wrong (JAX
+    0.10.2).
     """
     if call.transposed:
         return _phases(call)
-    per_group = call.in_channels // call.groups
-    known = call.groups == 1 or call.groups == call.in_channels == call.out_channels
-    if known or any(step != 1 for step in call.input_dilation):
+    if call.groups == 1 or any(step != 1 for step in call.input_dilation):
         return ""
+    per_group = call.in_channels // call.groups
+    few = per_group * prod(call.kernel_size) <= PRODUCTS
+    if call.groups == call.in_channels == call.out_channels:
+        return "taps" if few or call.rank == 1 else "rank"
     if call.groups <= GROUP_CALLS:
         return "groups"
-    return "taps" if per_group * prod(call.kernel_size) <= PRODUCTS else ""
+    return "taps" if few else ""
 
 
 def _phases(call: Call) -> str:
