@@ -277,3 +277,16 @@ def test_normalisations_in_a_keras_file(tmp_path: Path) -> None:
         checkpoint(path, out, "torch")
     report = checkpoint(path, out, "torch", rules={"norm1.*": "group_norm"})
     assert report.plan.actions[0].target == "layers/group_normalization/vars/0"
+
+
+def test_layers_that_could_trade_places_are_told(tmp_path: Path) -> None:
+    """PyTorch's order is that of the module; nobody knows in which a Keras model makes its own."""
+    kernel, out = np.zeros((4, 4, 3, 3), "float32"), tmp_path / "m.weights.h5"
+    np.savez(tmp_path / "m.npz", **{"b.weight": kernel, "a.weight": kernel})
+    rules = {"*": "conv"}
+    found = checkpoint(tmp_path / "m.npz", out, "torch", "keras", rules=rules, dry_run=True)
+    (note,) = found.plan.notes
+    assert note.startswith("2 layers have another of their class and shapes beside them (b, a)")
+    np.savez(tmp_path / "n.npz", **{"b.weight": kernel, "a.weight": kernel[:3]})
+    found = checkpoint(tmp_path / "n.npz", out, "torch", "keras", rules=rules, dry_run=True)
+    assert found.plan.notes == []

@@ -100,7 +100,17 @@ class _Planner:
         self.result.unclear = self.layers.unclear + self.result.unclear
         self._check_names()
         if self.keras:
-            self.result.unnumbered = self._unnumbered()
+            alike = self._alike()
+            if self.layers.alphabetical:
+                self.result.unnumbered = alike
+            elif alike:
+                self.result.notes.append(
+                    f"{len(alike)} layers have another of their class and shapes beside them "
+                    f"({', '.join(alike[:3])}{', ...' if alike[3:] else ''}): they are numbered in "
+                    f"the source's order, and a Keras model that makes them in another one loads "
+                    f"them without complaint; run both models to be sure (--verify with model= and "
+                    f"like=)"
+                )
             if self.layers.alphabetical and any(n > 1 for n in self.numbers.values()):
                 self.result.notes.append(
                     "Keras numbers layers in the order in which a model makes them, and the source "
@@ -223,10 +233,9 @@ class _Planner:
         self.groups.setdefault(class_, []).append(group)
         return group
 
-    def _unnumbered(self) -> list[str]:
-        """Layers that could trade places unseen, where the source has lost their order."""
-        numbered = all(m.layer and m.named_by_class for m in self.layers.modules if m.parts)
-        if not self.layers.alphabetical or numbered:
+    def _alike(self) -> list[str]:
+        """Layers that could trade places unseen, where the source does not number them."""
+        if all(m.layer and m.named_by_class for m in self.layers.modules if m.parts):
             return []
         shapes: dict[str, list[tuple[int, ...]]] = {}
         layers: dict[str, str] = {}
