@@ -290,3 +290,13 @@ def test_layers_that_could_trade_places_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "n.npz", **{"b.weight": kernel, "a.weight": kernel[:3]})
     found = checkpoint(tmp_path / "n.npz", out, "torch", "keras", rules=rules, dry_run=True)
     assert found.plan.notes == []
+
+
+def test_what_is_open_is_asked_before_like_is_filled(tmp_path: Path) -> None:
+    """A tensor that nobody knows has no place yet: that is the error, not the place left empty."""
+    source = save(tmp_path / "m.npz", {"a.weight": counting(4, 4, 3, 3), "a.bias": counting(4)})
+    like = save(
+        tmp_path / "like.safetensors", {"a/kernel": counting(3, 3, 4, 4)}, format="safetensors"
+    )
+    with pytest.raises(ConvertError, match=r"^1 of 2 tensors can be read in more than one way"):
+        checkpoint(source, tmp_path / "o.safetensors", "torch", "flax", like=like)

@@ -145,7 +145,7 @@ def checkpoint(
         )
         plan.skipped = dict(reader.skipped)
         options: dict[str, Any] = {}
-        if like is not None:
+        if like is not None and not plan.unclear:  # what is open would be missing there
             plan = _like(plan, like)
             check_orders(plan, like)
             if format in ("keras", "onnx", "onnx-external") and isinstance(like, (str, Path)):
