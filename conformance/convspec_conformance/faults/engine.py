@@ -225,6 +225,8 @@ class Fault:
         self.__doc__ = made.__doc__
         self.loud = loud or fatal
         self.fatal = fatal
+        #: Right forwards, so that nothing but gradients can tell.
+        self.backward = mistake is None and differentiate is not None
         self._mistake = mistake or right
         self._differentiate = differentiate or right_gradients
         self._claim = claim

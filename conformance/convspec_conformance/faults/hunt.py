@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, zip_longest
 
-from ..cases import Case
+from ..cases import GRADIENTS, Case
 from ..generate import suite
 from ..judges import Verdict, judge
 from ..runner import Limits, Worker
@@ -61,7 +61,10 @@ def check(name: str, seed: int = 0, budget: int | None = None, level: str = "sta
         level: of the cases.
     """
     fault = FAULTS[name]
-    cases = in_turns(level, seed)[:budget]
+    cases = in_turns(level, seed)
+    if fault.backward:
+        cases = tuple(case for case in cases if case.judge in GRADIENTS)
+    cases = cases[:budget]
     with _judged(fault) as verdict_of:
         for count, case in enumerate(cases, 1):
             verdict = verdict_of(case)
