@@ -31,6 +31,9 @@ CROWD = (5, 8, 17, 33, 66)
 FAR = (4, 5, 8, 9)
 #: Taps of an axis that seldom occur: past an unrolled loop, even and odd.
 WIDE = (5, 6, 7)
+#: Multiplications and additions of a case: a long axis, many channels and a wide kernel together
+#: would take an honest backend longer than a case may.
+MOST_FLOPS = 2**26
 #: float32 is what convolutions are mostly made in; the rest follow with equal shares.
 DTYPES = ("float32",) * 5 + ALL
 
@@ -39,9 +42,11 @@ def random_case(rng: Rng, max_rank: int = 3) -> Case:
     """A legal case; most ranks up to 3 are 2 and 3, since that is where kernels differ most."""
     while True:
         try:
-            return _any_case(rng, max_rank)
+            case = _any_case(rng, max_rank)
         except ConvSpecError:  # a kernel larger than its input, a reflection beyond it: again
             continue
+        if case.spec.flops(case.input_shape) <= MOST_FLOPS:
+            return case
 
 
 # ---- one draw, legal or not ----
