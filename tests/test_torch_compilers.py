@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import convspec
-from convspec import ConvSpec, dispatch, problem
+from convspec import ConvSpec, problem, recording
 from convspec.backend import Environment
 from convspec.dispatch import get_backend
 from traced_specs import SPECS, integers
@@ -176,29 +176,29 @@ assert count == 1, count
 
 def held() -> int:
     """How many kernels are kept for compiled code."""
-    return sum(name.startswith("kernel_") for name in vars(dispatch._kept))
+    return sum(name.startswith("kernel_") for name in vars(recording._kept))
 
 
 @pytest.fixture
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_kept", ModuleType("kept"))
+    monkeypatch.setattr(recording, "_kept", ModuleType("kept"))
 
 
 @pytest.mark.usefixtures("nothing_kept")
 def test_kernels_held_for_compiled_code_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "MOST_KEPT", 100)
+    monkeypatch.setattr(recording, "MOST_KEPT", 100)
     torch_ = get_backend("torch")
     for k in range(1, 2001):
         spec = ConvSpec(1, 1, k, bias=False, layout="NCW")
         described = (torch_, (1, 1, 3000), "float32", "cpu", (spec.weight_shape, "float32"))
-        name = dispatch._keep(ConvSpec, spec.__dict__["_text"], *described, None, None, None, True)
-        assert callable(getattr(dispatch._kept, name))
+        name = recording._keep(ConvSpec, spec.__dict__["_text"], *described, None, None, None, True)
+        assert callable(getattr(recording._kept, name))
     assert held() == 100
 
 
 @pytest.mark.usefixtures("nothing_kept")
 def test_code_whose_kernel_made_room_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "MOST_KEPT", 2)
+    monkeypatch.setattr(recording, "MOST_KEPT", 2)
     specs = [ConvSpec(4, 6, (k, 2), padding="same", layout="NHWC") for k in (1, 2, 3)]
     recorder = Recorder()
     runs = [torch.compile(spec, fullgraph=True, backend=recorder, dynamic=False) for spec in specs]

@@ -17,7 +17,7 @@ import torch
 
 import convspec
 import convspec_benchmarks.timing as timing
-from convspec import ConvSpec, ShapeError, dispatch, tuning
+from convspec import ConvSpec, ShapeError, calls, dispatch, tuning
 
 SPEC = ConvSpec(2, 3, (3, 3), padding=1, layout="NHWC")
 X = np.arange(2 * 4 * 5 * 2, dtype="float32").reshape(2, 4, 5, 2) % 7 - 3
@@ -62,13 +62,13 @@ def call_twice() -> None:
 def engines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the backends that prepare or run a call from now on."""
     found: list[str] = []
-    original = dispatch._elsewhere
+    original = calls._elsewhere
 
     def elsewhere(own: Any, engine: Any, *rest: Any) -> Any:
         found.append(engine.name)
         return original(own, engine, *rest)
 
-    monkeypatch.setattr(dispatch, "_elsewhere", elsewhere)
+    monkeypatch.setattr(calls, "_elsewhere", elsewhere)
     return found
 
 
@@ -210,7 +210,7 @@ def test_an_engine_that_refuses_is_a_warning(
     def refuse(*_: Any) -> Any:
         raise convspec.UnsupportedError("backend: not today")
 
-    monkeypatch.setattr(dispatch, "_elsewhere", refuse)
+    monkeypatch.setattr(calls, "_elsewhere", refuse)
     with pytest.warns(RuntimeWarning, match="torch was the fastest, but refuses: backend: not tod"):
         call_twice()
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from convspec import dtypes
-from convspec.backend import Capabilities, Environment, Kernel
+from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
+from ._guards import shortcut
 from ._kernel import conv, misread
 from ._sharded import takes_shards
 from ._slow import faster
@@ -46,9 +48,8 @@ class JaxBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return x.shape, x.dtype.name, _arrays.platform_of(x)
 
-    def signature(self, x: Any, w: Any, b: Any) -> Any:
-        key = (x.aval, x.sharding, w.aval, w.sharding)
-        return key if b is None else (key, b.aval, b.sharding)
+    def shortcut(self, kernel: Kernel, arrays: Sequence[Any]) -> tuple[Guard, Kernel] | None:
+        return shortcut(kernel, arrays)
 
     def traced(self, x: Any) -> bool:
         return isinstance(x, jax.core.Tracer)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from convspec import ConvSpec, dispatch
+from convspec import ConvSpec, calls
 from convspec.arguments import shown
 from convspec.backend import Environment, Kernel
 from convspec.dtypes import HALF, name_of
@@ -58,9 +58,7 @@ def sharded(spec: ConvSpec, mesh: Any, partition: Any) -> Callable[..., Any]:
     def run(
         x: Any, weight: Any, bias: Any = None, *, output_size: Any = None, out_dtype: Any = None
     ) -> Any:
-        x, weight, bias = dispatch.checked(
-            spec, jnp.shape(x), x, weight, bias, output_size, out_dtype
-        )
+        x, weight, bias = calls.checked(spec, jnp.shape(x), x, weight, bias, output_size, out_dtype)
         problem = resolve(spec, x.shape, output_size)
         out = None if out_dtype is None else name_of(out_dtype, "out_dtype")
         return conv(problem, mesh, names, x, weight, bias, out_dtype=out)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from convspec import copies, dtypes
-from convspec.backend import Capabilities, Kernel
+from convspec.backend import Capabilities, Guard, Kernel
 from convspec.lowering import Lowered, Orders
-from convspec.plan import Call
+from convspec.plan import Call, Step
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
@@ -45,9 +46,8 @@ class NumpyBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return x.shape, x.dtype.name, "cpu"
 
-    def signature(self, x: Any, w: Any, b: Any) -> Any:
-        key = (x.shape, x.dtype, w.shape, w.dtype)
-        return key if b is None else (key, b.shape, b.dtype)
+    def shortcut(self, kernel: Kernel, arrays: Sequence[Any]) -> tuple[Guard, Kernel] | None:
+        return (_arrays.guard_of(*arrays), kernel) if all(map(_plain, arrays)) else None
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         space = problem.spatial
@@ -71,8 +71,8 @@ class NumpyBackend(PlanBackend):
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return True
 
-    def bound(self, op: str, params: dict[str, Any]) -> Kernel:
-        return kernel(params["call"]) if op == "conv" else super().bound(op, params)
+    def bound(self, op: str, params: dict[str, Any]) -> Step:
+        return Step(kernel(params["call"])) if op == "conv" else super().bound(op, params)
 
     def prologue(self, lowered: Lowered) -> str:
         return _snippets.prologue(lowered.calls, {lowered.plan.dtype, lowered.inputs[0].dtype})
@@ -85,3 +85,7 @@ class NumpyBackend(PlanBackend):
 
     def contiguous(self, x: Any) -> Any:
         return copies.contiguous(x)
+
+
+def _plain(x: Any) -> bool:
+    return type(x) is np.ndarray

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from convspec import dtypes
-from convspec.backend import Capabilities, Environment, Kernel
+from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.lowering import Lowered, Orders
-from convspec.plan import Call, assemble
+from convspec.plan import Call, Step, assemble
 from convspec.problem import Problem
 from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._dtensor import refusing_split_space
+from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
 from ._probe import differentiates, works
 from ._slow import faster
@@ -56,15 +58,8 @@ class TensorflowBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return _arrays.shape_of(x), x.dtype.name, _arrays.device_of(x)
 
-    def signature(self, x: Any, w: Any, b: Any) -> Any:
-        if not tf.executing_eagerly():
-            return None
-        # What shape and dtype are made of: to make these takes as long as all the rest.
-        key = (
-            *(x._shape_tuple(), x._datatype_enum(), x.device),
-            *(w._shape_tuple(), w._datatype_enum(), w.device),
-        )
-        return key if b is None else (key, b._shape_tuple(), b._datatype_enum(), b.device)
+    def shortcut(self, kernel: Kernel, arrays: Sequence[Any]) -> tuple[Guard, Kernel] | None:
+        return shortcut(kernel, arrays)
 
     def traced(self, x: Any) -> bool:
         return not tf.executing_eagerly()
@@ -126,10 +121,10 @@ class TensorflowBackend(PlanBackend):
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
 
-    def bound(self, op: str, params: dict[str, Any]) -> Kernel:
+    def bound(self, op: str, params: dict[str, Any]) -> Step:
         if op == "conv":
-            return kernel(params["call"], gradients=self.differentiates)
-        return super().bound(op, params)
+            return Step(kernel(params["call"], gradients=self.differentiates))
+        return _arrays.bound(op, params) or super().bound(op, params)
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         run = self._with_gradients(super().prepare(problem, env), problem, env)
@@ -157,7 +152,8 @@ class TensorflowBackend(PlanBackend):
         differentiable = assemble(other.plan, other.inputs, self.operations, DIFFERENTIABLE.bound)
         plain = all(map(vectorizes, other.calls))
 
-        def run(*arrays: Any, **options: Any) -> Any:
+        def run(*given: Any, **options: Any) -> Any:
+            arrays = [tf.convert_to_tensor(a) for a in given]  # a repeated call has variables
             if tf.executing_eagerly():
                 if not any(map(_arrays.watched, arrays)):
                     return kernel(*arrays, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,16 +12,17 @@ from torch.compiler import is_compiling
 from torch.fx.experimental.symbolic_shapes import guard_scalar, has_static_value
 
 from convspec import dtypes
-from convspec.backend import Capabilities, Environment, Kernel
+from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders
-from convspec.plan import Call
+from convspec.plan import Call, Step
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._dtensor import takes_shards
-from ._kernel import conv, kernel
+from ._dtensor import takes_shards, without_shards
+from ._guards import guard_of
+from ._kernel import conv, step
 from ._slow import faster
 
 STRIDED = torch.strided
@@ -61,13 +63,9 @@ class TorchBackend(PlanBackend):
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
         return tuple(x.shape), _arrays.name_of(x.dtype), x.device.type
 
-    def signature(self, x: Any, w: Any, b: Any) -> Any:
-        if is_compiling():
-            return None
-        kind = "cpu" if x.is_cpu else x.device.type  # to read a type takes as long as all the rest
-        cast = is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-        key = (cast, x.shape, x.dtype, x.layout, x.device, w.shape, w.dtype, w.layout, w.device)
-        return key if b is None else (key, b.shape, b.dtype, b.layout, b.device)
+    def shortcut(self, kernel: Kernel, arrays: Sequence[Any]) -> tuple[Guard, Kernel] | None:
+        guard = guard_of(arrays)
+        return None if guard is None else (guard, without_shards(kernel))
 
     def traced(self, x: Any) -> bool:
         return self.recording()
@@ -144,8 +142,12 @@ class TorchBackend(PlanBackend):
         run = super().prepare(problem, env)
         return run if env.traced else takes_shards(run, problem, env)
 
-    def bound(self, op: str, params: dict[str, Any]) -> Kernel:
-        return kernel(params["call"]) if op == "conv" else super().bound(op, params)
+    def bound(self, op: str, params: dict[str, Any]) -> Step:
+        if op == "conv":
+            return step(params["call"])
+        if op == "permute":  # what a view costs is reading its arguments: the method's take longer
+            return Step(torch.permute, (params["axes"],))
+        return super().bound(op, params)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         if env.dtype in dtypes.HALF and env.out_dtype not in dtypes.HALF:

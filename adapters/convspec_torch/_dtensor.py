@@ -13,11 +13,10 @@ from convspec.errors import UnsupportedError
 from convspec.problem import Problem
 from convspec.shards import Shards, even_sizes
 
+from ._guards import PLAIN
+
 if TYPE_CHECKING:
     from ._worker import Worker
-
-#: What needs no second look.
-PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def takes_shards(kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
@@ -33,7 +32,15 @@ def takes_shards(kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
             return kernel(x, w, b)
         return conv(problem, env, kernel, x, w, b)
 
-    return run_with_bias if env.bias else run
+    chosen: Kernel = run_with_bias if env.bias else run
+    chosen.__dict__["__wrapped__"] = kernel
+    return chosen
+
+
+def without_shards(kernel: Kernel) -> Kernel:
+    """What :func:`takes_shards` was given, for arrays that are known to be plain."""
+    plain: Kernel = getattr(kernel, "__wrapped__", kernel)
+    return plain
 
 
 def is_dtensor(x: Any) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 
-from convspec.plan import Call
+from convspec.plan import Call, Step
 
 FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -16,30 +16,69 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 
 def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
-    function, arguments = _function(call)
+    function, rest = _plain(call)
     if 1 in w.shape:
         w = _row_major(w)
     if 1 not in (call.in_channels, call.out_channels):
-        return function(x, w, b, *arguments)
-    return _row_major(function(_row_major(x), w, b, *arguments))
+        return function(x, w, b, *rest)
+    return _row_major(function(_row_major(x), w, b, *rest))
 
 
-def kernel(call: Call) -> Callable[..., Any]:
-    """:func:`conv` for one call: a function of x, w and b alone."""
-    inner = call.out_channels if call.transposed else call.in_channels
-    if 1 in (call.in_channels, call.out_channels, inner // call.groups, *call.kernel_size):
-        return partial(conv, call=call)
-    function, arguments = _function(call)
-    return lambda x, w, b=None: function(x, w, b, *arguments)
+def step(call: Call) -> Step:
+    """:func:`conv` for one call of known sizes."""
+    function, rest = _plain(call)
+    wide, narrow = call.in_channels, call.out_channels // call.groups
+    if not call.transposed:
+        wide, narrow = call.out_channels, call.in_channels // call.groups
+    w_shape = (wide, narrow, *call.kernel_size)
+    single = 1 in (call.in_channels, call.out_channels)
+    if not single and 1 not in w_shape:
+        return Step(function, rest if call.bias else (None, *rest))
+    w_strides = _strides(w_shape)
+    x_strides = _strides((call.batch, call.in_channels, *call.input_size))
+
+    def careful(x: Any, w: Any, b: Any = None) -> Any:
+        if w.stride() != w_strides:
+            w = _row_major(w)
+        if not single:
+            return function(x, w, b, *rest)
+        y = function(x if x.stride() == x_strides else _row_major(x), w, b, *rest)
+        return _row_major(y) if torch.is_grad_enabled() else y
+
+    return Step(careful)
 
 
-def _function(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """PyTorch's function, and what it takes behind x, w and b."""
-    padding = [lo for lo, _ in call.padding]
+def _plain(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """PyTorch's function, and what it takes behind x, w and b.
+
+    One number for all axes, and nothing where it is the default: PyTorch takes a microsecond to
+    read all of it at every call.
+    """
+    given: list[tuple[Any, int]] = [(call.stride, 1), ([lo for lo, _ in call.padding], 0)]
     if call.transposed:
-        arguments = (call.stride, padding, call.output_padding, call.groups, call.dilation)
-        return TRANSPOSED[call.rank], arguments
-    return FORWARD[call.rank], (call.stride, padding, call.dilation, call.groups)
+        given += [(call.output_padding, 0), (call.groups, 1), (call.dilation, 1)]
+    else:
+        given += [(call.dilation, 1), (call.groups, 1)]
+    values = [(_short(value), default) for value, default in given]
+    while values and values[-1][0] == values[-1][1]:
+        values.pop()
+    function = (TRANSPOSED if call.transposed else FORWARD)[call.rank]
+    return function, tuple(value for value, _ in values)
+
+
+def _short(values: Any) -> Any:
+    """One number where all axes have the same."""
+    if isinstance(values, int) or any(type(value) is not int for value in values):
+        return values
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Those of row-major memory."""
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.insert(0, strides[0] * size)
+    return tuple(strides)
 
 
 def _row_major(array: Any) -> Any:

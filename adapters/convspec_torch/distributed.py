@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from convspec import ConvSpec, dispatch
+from convspec import ConvSpec, calls
 from convspec.arguments import shown
 from convspec.dtypes import name_of
 from convspec.errors import ConvSpecError, DTypeError, LayoutError, ShapeError
@@ -140,7 +140,7 @@ class ShardedConv:
                 f"{_arrays.name_of(self._dtype)}; make one with dtype=."
             )
         out = None if out_dtype is None else name_of(out_dtype, "out_dtype")
-        x, weight, bias = dispatch.checked(
+        x, weight, bias = calls.checked(
             self.spec, self._whole, x, weight, bias, self._output_size, out
         )
         return self._work(x, weight, bias, out_dtype=out)

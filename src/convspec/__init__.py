@@ -1,7 +1,7 @@
 """Portable convolution: one spec, any framework's arrays in, the same numbers out."""
 
 from .backend import Backend, Capabilities, Environment, Support
-from .dispatch import backends, convert_layout, get_backend, to_framework
+from .dispatch import backends, get_backend
 from .errors import (
     BackendNotFoundError,
     ConvSpecError,
@@ -12,6 +12,7 @@ from .errors import (
 )
 from .functional import conv, conv_transpose
 from .initial import initial_arrays
+from .moving import convert_layout, to_framework
 from .natives import layer_arrays
 from .problem import Problem
 from .reference import reference

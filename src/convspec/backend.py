@@ -14,6 +14,8 @@ from .problem import Problem
 API_VERSION = 1
 
 Kernel = Callable[..., Any]
+#: Tells arrays that a kernel has been prepared for from others.
+Guard = Callable[..., bool]
 
 
 @dataclass(frozen=True)
@@ -120,17 +122,20 @@ class Backend(ABC):
         """The framework's own array in what :meth:`owns` accepts, such as a variable."""
         return x
 
-    def signature(self, x: Any, weight: Any, bias: Any) -> Any:
-        """All that :meth:`describe` and its like would say of a call's arrays, read cheaply.
-
-        A hashable value. Calls of a spec whose arrays have equal types and signatures run the same
-        kernel without being asked again, so it has to tell apart what ``unwrap``, ``describe``,
-        ``promoted`` and ``traced`` tell apart. None (the default) or an error: the call is looked
-        at anew, which costs some microseconds.
+    def shortcut(self, kernel: Kernel, arrays: Sequence[Any]) -> tuple[Guard, Kernel] | None:
+        """What a repeated call is known by, and what it runs.
 
         Args:
-            x: one of this framework's arrays.
-            weight, bias: whatever was passed beside it, the bias perhaps None.
+            kernel: what :meth:`prepare` gave for these arrays.
+            arrays: x, weight and perhaps bias as they were passed, variables included, all of this
+                framework.
+
+        Returns:
+            A guard and a kernel, both functions of as many arrays. The guard is true of those of
+            which ``unwrap``, ``describe``, ``promoted`` and ``traced`` would say the same as of
+            these; it is asked about anything, and never raises. The kernel takes what the guard is
+            true of: it is the given one, where there is no variable to read.
+            None, the default: each call is looked at anew, which costs some microseconds.
         """
         return None
 

@@ -39,3 +39,8 @@ class UnsupportedError(ConvSpecError, NotImplementedError):
 
 class BackendNotFoundError(ConvSpecError, ImportError):
     """No installed backend owns this array, or none has this name."""
+
+
+def first_line(error: Exception) -> str:
+    """What a framework's error says, as far as a message of ours has room for it."""
+    return f"{error}".strip().split("\n")[0][:100]

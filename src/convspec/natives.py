@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import dispatch, geometry, weights
+from . import dispatch, geometry, moving, weights
 from .arguments import Pair, shown
 from .errors import BackendNotFoundError, ConvSpecError, ShapeError, UnsupportedError
 
@@ -299,7 +299,7 @@ def make(
     backend, weight = dispatch.held(weight, "weight")
     weights.check_shape("weight", tuple(backend.describe(weight)[0]), spec)
     target = native.target(spec)
-    arrays = {"weight": dispatch.convert_weight(spec, target, weight)}
+    arrays = {"weight": moving.convert_weight(spec, target, weight)}
     if bias is not None:
         own, bias = dispatch.held(bias, "bias")
         weights.check_bias(tuple(own.describe(bias)[0]), spec)

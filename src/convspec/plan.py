@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .geometry import Pair, extent
 from .symbols import Size, Sizes, known, largest, symbolic
@@ -355,11 +355,18 @@ def linear(plan: Node, inputs: Sequence[Node]) -> list[Line]:
     return lines
 
 
+class Step(NamedTuple):
+    """An operation with its parameters: ``function(*arrays, *rest)``."""
+
+    function: Callable[..., Any]
+    rest: tuple[Any, ...] = ()
+
+
 def assemble(
     plan: Node,
     inputs: Sequence[Node],
     operations: Mapping[str, Callable[..., Any]],
-    bound: Callable[[str, dict[str, Any]], Callable[..., Any]],
+    bound: Callable[[str, dict[str, Any]], Step],
 ) -> Callable[..., Any]:
     """The plan as a plain callable of its inputs, every parameter bound by ``bound``.
 
@@ -372,28 +379,36 @@ def assemble(
     if any(_symbolic(line.node.params) for line in lines):
         return _sized(lines, operations)
     steps = [bound(line.node.op, line.node.params) for line in lines]
-    if len(steps) == 1 and lines[0].args == tuple(range(len(inputs))) and known(*inputs[0].shape):
-        return steps[0]
-    return _straight(lines, len(inputs), steps)
+    sized = not known(*(size for node in inputs for size in node.shape))
+    alone = len(steps) == 1 and lines[0].args == tuple(range(len(inputs)))
+    if alone and not steps[0].rest and not sized:
+        return steps[0].function
+    return _straight(lines, len(inputs), steps, sized=sized)
 
 
 def _straight(
-    lines: list[Line], count: int, steps: Sequence[Callable[..., Any]]
+    lines: list[Line], count: int, steps: Sequence[Step], *, sized: bool
 ) -> Callable[..., Any]:
-    """The steps as a function with one statement for each, so that running it looks up nothing."""
-    names = [f"f{line.target}" for line in lines]
-    body = []
-    for line in lines:
-        result = "return" if line is lines[-1] else f"v{line.target} ="
-        body.append(f"{result} f{line.target}({', '.join(f'v{i}' for i in line.args)})")
+    """The steps as a function with one statement for each, so that running it looks up nothing.
+
+    ``v2 = f2(v0, p2_0)`` is step 2: the arrays, then what the step has besides.
+    """
+    body, values = [], {}
+    for line, step in zip(lines, steps, strict=True):
+        at = line.target
+        rest = {f"p{at}_{i}": value for i, value in enumerate(step.rest)}
+        values.update({f"f{at}": step.function, **rest})
+        result = "return" if line is lines[-1] else f"v{at} ="
+        body.append(f"{result} f{at}({', '.join([*(f'v{i}' for i in line.args), *rest])})")
         if line.done and line is not lines[-1]:
             body.append(f"del {', '.join(f'v{i}' for i in line.done)}")  # memory is given back
     inputs = ", ".join(f"v{i}" for i in range(count))
-    text = "\n  ".join([f"def kernel({inputs}, *, sizes=None):", *body])
-    text = f"def make({', '.join(names)}):\n " + text.replace("\n", "\n ") + "\n return kernel"
+    inputs += ", *, sizes=None" * sized
+    text = "\n  ".join([f"def kernel({inputs}):", *body])
+    text = f"def make({', '.join(values)}):\n " + text.replace("\n", "\n ") + "\n return kernel"
     made: dict[str, Any] = {}
     exec(text, made)
-    kernel: Callable[..., Any] = made["make"](*steps)
+    kernel: Callable[..., Any] = made["make"](**values)
     return kernel
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from . import canonical, dispatch, natives, problem, reading, serial, weights
+from . import calls, canonical, dispatch, moving, natives, problem, reading, serial, weights
 from .arguments import Padding, shown
 from .backend import Support
 from .conventions import get_convention
@@ -84,6 +85,8 @@ class ConvSpec:
     group_axis: str
     #: That of a spec which has no fields yet: compilers hash one before they run ``__init__``.
     _hash = 0
+    #: What repeated calls of a spec run: see :mod:`convspec.calls`.
+    _kept = cast("dict[Any, Any]", MappingProxyType({}))
     autograph_info__ = dispatch.OPAQUE
 
     def __init__(
@@ -129,6 +132,7 @@ class ConvSpec:
         self.__dict__["_hash"] = hash(tuple(fields.values()))
         # A compiler that reads the code holds later calls to one text, rather than to all fields.
         self.__dict__["_text"] = repr(tuple(fields.values()))
+        self.__dict__["_kept"] = {}
 
     def __hash__(self) -> int:
         return self._hash
@@ -303,7 +307,7 @@ class ConvSpec:
             ShapeError: ``weight`` has another shape, or ``to`` other channels, groups or kernel.
         """
         target = self.in_convention(to) if isinstance(to, str) else _checked("to", to)
-        converted: Array = dispatch.convert_weight(self, target, weight, contiguous=contiguous)
+        converted: Array = moving.convert_weight(self, target, weight, contiguous=contiguous)
         return converted
 
     def diff(self, other: ConvSpec, input_shape: Sequence[int] | None = None) -> list[str]:
@@ -423,7 +427,7 @@ class ConvSpec:
             UnsupportedError: the backend cannot compute this.
             BackendNotFoundError: nothing installed owns ``x``.
         """
-        y: Array = dispatch.call(self, x, weight, bias, output_size, out_dtype, backend)
+        y: Array = calls.call(self, x, weight, bias, output_size, out_dtype, backend)
         return y
 
     def supports(

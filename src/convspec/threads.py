@@ -29,6 +29,9 @@ def share(work: Callable[[Iterator[Item]], None], items: Iterable[Item]) -> None
         items: in the order in which they are handed out.
     """
     left = deque(items)
+    if len(left) == 1:
+        work(iter((left.pop(),)))
+        return
 
     def taken() -> Iterator[Item]:
         while True:

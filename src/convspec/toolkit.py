@@ -15,7 +15,7 @@ from . import dtypes
 from .backend import Backend, Environment, Kernel, Support
 from .errors import ConvSpecError, UnsupportedError
 from .lowering import Lowered, Orders, lower
-from .plan import Call, Node, assemble
+from .plan import Call, Node, Step, assemble
 from .problem import Problem
 
 Snippet = Callable[..., str]
@@ -96,9 +96,9 @@ class PlanBackend(Backend):
             assemble(lowered.plan, lowered.inputs, self.operations, self.bound), env
         )
 
-    def bound(self, op: str, params: dict[str, Any]) -> Callable[..., Any]:
-        """An operation as a callable of its arrays alone; whatever can be decided of it now, is."""
-        return partial(self.operations[op], **params)
+    def bound(self, op: str, params: dict[str, Any]) -> Step:
+        """An operation with its parameters; whatever can be decided of it now, is."""
+        return Step(partial(self.operations[op], **params))
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         """``kernel`` as the framework likes it best; itself where nothing is to be done."""

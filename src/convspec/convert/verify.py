@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bounds, dispatch
+from .. import bounds, dispatch, moving
 from ..dtypes import FLOAT, HALF
 from ..errors import ConvSpecError
 from ..spec import ConvSpec
@@ -145,7 +145,7 @@ def _input(spec: ConvSpec) -> Any:
 
 
 def _moved(x: Any, source: str, target: str) -> Any:
-    return dispatch.convert_layout(x, source, target, contiguous=True)
+    return moving.convert_layout(x, source, target, contiguous=True)
 
 
 def _exact(spec: ConvSpec, x: Any, weight: Any, bias: Any) -> Any:

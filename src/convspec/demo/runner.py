@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import dispatch
+from .. import dispatch, moving
 from ..backend import Backend
 from ..conventions import CONVENTIONS
 from ..reference import reference
@@ -117,14 +117,14 @@ def _own_orders(spec: ConvSpec, name: str) -> ConvSpec:
 def _compute(example: Example, engine: Backend, result: Result) -> None:
     """Convert, hand over, call, hand back, and convert back."""
     source, spec = example.spec, result.spec
-    x = dispatch.convert_layout(example.x, source.layout, spec.layout)
+    x = moving.convert_layout(example.x, source.layout, spec.layout)
     weight = source.convert_weight(example.weight, to=spec)
-    x, weight = (dispatch.to_framework(array, engine.name) for array in (x, weight))
+    x, weight = (moving.to_framework(array, engine.name) for array in (x, weight))
     result.device = engine.describe(x)[2]
 
     def call() -> Any:
         # A result is there once NumPy can read it: some frameworks return before it is.
-        return dispatch.to_framework(spec(x, weight), "numpy")
+        return moving.to_framework(spec(x, weight), "numpy")
 
     y = call()  # kernels are found and compiled in the first call
     times: list[float] = []
@@ -133,7 +133,7 @@ def _compute(example: Example, engine: Backend, result: Result) -> None:
         call()
         times.append(time.perf_counter() - start)
     result.milliseconds = 1000 * median(times)
-    result.output = dispatch.convert_layout(y, spec.output_layout, source.output_layout)
+    result.output = moving.convert_layout(y, spec.output_layout, source.output_layout)
 
 
 def error_bound(example: Example) -> np.ndarray[Any, Any]:
