@@ -61,12 +61,13 @@ class Fragile(BackendTarget):
         self.name = "fragile"
 
     def claims(self, case: Case) -> Support:
-        if case.input_shape[-1] == UNCLAIMED:
+        if case.input_shape == (1, 1, UNCLAIMED):
             return Support(False, "none", "width 19 is unlucky")
         return super().claims(case)
 
     def run(self, spec: Any, x: Any, w: Any, b: Any, **options: Any) -> Any:
-        width = x.shape[-1]
+        # Of cases like the tests' own: those that are drawn may have any width.
+        width = x.shape[-1] if x.shape[:-1] == (1, 1) else 0
         if width in ACTIONS:
             ACTIONS[width]()
         y = super().run(spec, x, w, b, **options)

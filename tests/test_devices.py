@@ -198,7 +198,8 @@ def test_memory_is_shared(source: str, target: str) -> None:
         "tensorflow": lambda: tf.zeros((256, 64)) + values,
     }
     array = made[source]()
-    assert address(array) % 64 == 0  # TensorFlow takes no others as they are
+    # TensorFlow takes no others as they are; NumPy's may be aligned less.
+    assert address(array) % 64 == 0 or source == "numpy"
     moved = convspec.to_framework(array, target)
     assert get_backend(target).owns(moved)
     assert address(moved) == address(array)

@@ -66,6 +66,8 @@ def _like_groups(arrays: list[tuple[Size, int]], padding: Pair) -> bool:
         lo = padding[0] if a == 0 else reach[3 - a] - 1 - padding[0]
         hi = padding[1] if (a, b) == (0, 1) else reach[c] - reach[a] + reach[b] - 1 - lo
         equations = ((lo, 0), (hi, 0), (dilation, 1), (spread, kernel), (stride, kernel - 1))
-        if all(p == q or not known(p, q) for p, q in equations) and size != kernel:
+        # A size that is not known in the kernel's place would have to turn out as small as a step:
+        # that cannot be ruled out, but to refuse all unknown sizes for it would be worse.
+        if known(kernel) and all(p == q or not known(p, q) for p, q in equations) and size != kernel:
             return True
     return False
