@@ -68,6 +68,7 @@ def _like_groups(arrays: list[tuple[Size, int]], padding: Pair) -> bool:
         equations = ((lo, 0), (hi, 0), (dilation, 1), (spread, kernel), (stride, kernel - 1))
         # A size that is not known in the kernel's place would have to turn out as small as a step:
         # that cannot be ruled out, but to refuse all unknown sizes for it would be worse.
-        if known(kernel) and all(p == q or not known(p, q) for p, q in equations) and size != kernel:
+        may_hold = all(p == q or not known(p, q) for p, q in equations)
+        if known(kernel) and may_hold and size != kernel:
             return True
     return False
