@@ -267,6 +267,17 @@ def test_autocast() -> None:
         spec(x.bfloat16(), w, b)
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.jit: deprecated, and each size is a constant
+@pytest.mark.parametrize("called_before", [False, True])
+def test_jit_trace_finds_the_same_graph_twice(called_before: bool) -> None:
+    spec = ConvSpec(4, 6, 3, padding="same", layout="NCHW", weight_layout="HWIO")
+    x, w, b = arrays(spec)
+    if called_before:
+        spec(x, w, b)
+    traced = torch.jit.trace(lambda x: spec(x, w, b), x)  # traces twice, and compares
+    assert torch.equal(traced(x), spec(x, w, b))
+
+
 def test_gradients_under_autocast() -> None:
     spec = SPECS["channels last"]
     x, w, b = (array.requires_grad_() for array in arrays(spec))

@@ -25,6 +25,8 @@ def guard_of(tensors: Sequence[Any]) -> Guard | None:
     """
     if any(type(tensor) not in PLAIN for tensor in tensors):
         return None
+    if torch.jit.is_tracing():  # which calls a second time, to compare, down to lines of source
+        return None
     try:
         from torch._C._dynamo.guards import TensorGuards
 

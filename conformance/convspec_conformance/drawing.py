@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,8 +33,9 @@ FAR = (4, 5, 8, 9)
 #: Taps of an axis that seldom occur: past an unrolled loop, even and odd.
 WIDE = (5, 6, 7)
 #: Multiplications and additions of a case: a long axis, many channels and a wide kernel together
-#: would take an honest backend longer than a case may.
-MOST_FLOPS = 2**26
+#: would take an honest backend longer than a case may. So would many large strides transposed, on a
+#: backend that computes zeros between the input's elements, as XLA does.
+MOST_OPERATIONS = 2**26
 #: float32 is what convolutions are mostly made in; the rest follow with equal shares.
 DTYPES = ("float32",) * 5 + ALL
 
@@ -45,8 +47,15 @@ def random_case(rng: Rng, max_rank: int = 3) -> Case:
             case = _any_case(rng, max_rank)
         except ConvSpecError:  # a kernel larger than its input, a reflection beyond it: again
             continue
-        if case.spec.flops(case.input_shape) <= MOST_FLOPS:
+        if operations(case) <= MOST_OPERATIONS:
             return case
+
+
+def operations(case: Case) -> int:
+    """Those of a dense kernel: 2*k*I/groups for each output element, transposed or not."""
+    spec = case.spec
+    outputs = prod(spec.output_shape(case.input_shape, case.output_size))
+    return 2 * prod(spec.kernel_size) * spec.in_channels // spec.groups * outputs
 
 
 # ---- one draw, legal or not ----
