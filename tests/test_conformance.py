@@ -294,7 +294,10 @@ def test_fillings_reach_what_they_are_for() -> None:
     for case in kinds["tiny"]:
         y = np.abs(results[case].astype("float64"))
         least = float(ml_dtypes.finfo(results[case].dtype).smallest_normal)
-        assert not y.size or ((y > 0) & (y < least)).any(), case.line
+        # Where dilated taps meet nothing but padding, there is nothing to reach.
+        ones = [a if a is None else np.ones_like(a) for a in fillings.arrays(case)]
+        sums = convspec.reference(case.spec, *ones, output_size=case.output_size)
+        assert not sums.any() or ((y > 0) & (y < least)).any(), case.line
     infinite = [case for case in kinds["huge"] if np.isinf(results[case].astype("float64")).any()]
     assert len(infinite) > 0.5 * len(kinds["huge"])
 
