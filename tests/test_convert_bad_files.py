@@ -392,6 +392,58 @@ def test_objects_that_are_no_plain_tensors(tmp_path: Path) -> None:
         inspect(tmp_path / "none.pt")
 
 
+def test_torch_storages_in_every_form(tmp_path: Path) -> None:
+    """Views, conjugates and types that NumPy lacks; zips that others have compressed."""
+    import torch
+
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    state = {
+        "whole": base,
+        "part": base[1:],
+        "steps": base[:, 1:, ::2],
+        "turned": base.permute(2, 1, 0),
+        "last": torch.arange(72.0).reshape(1, 2, 6, 6).to(memory_format=torch.channels_last),
+        "expanded": torch.ones(1).expand(5),
+        "scalar": torch.tensor(3.0),
+        "none": torch.zeros(3, 0, 2),
+        "conjugate": torch.tensor([1 + 2j]).conj(),
+        "negative": torch.tensor([1 + 2j]).conj().imag,
+        "bfloat16": torch.tensor([1.5, 2.5], dtype=torch.bfloat16),
+    }
+    torch.save(state, tmp_path / "a.pt")
+    torch.save(state, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as plain,
+        zipfile.ZipFile(tmp_path / "c.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    for file in ("a.pt", "b.pt", "c.pt"):
+        with open_file(tmp_path / file) as reader:
+            found = {name: reader.read(name) for name in reader.entries}
+        assert list(found) == list(state)
+        for name, tensor in state.items():
+            expected = tensor.resolve_conj().resolve_neg()
+            wide = expected.float() if name == "bfloat16" else expected
+            np.testing.assert_array_equal(found[name].astype(wide.numpy().dtype), wide.numpy())
+
+
+def test_torch_storages_lie_where_the_zip_says(tmp_path: Path) -> None:
+    """torch computes places from sizes: a smaller member would give its neighbour's numbers."""
+    import torch
+
+    torch.save({"a": torch.arange(64.0), "b": torch.arange(64.0)}, tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as whole,
+        zipfile.ZipFile(tmp_path / "b.pt", "w") as cut,
+    ):
+        for member in whole.infolist():
+            data = whole.read(member)
+            cut.writestr(member.filename, data[:8] if member.filename.endswith("/1") else data)
+    with pytest.raises(ConvertError, match="'b' wants a storage of 256 bytes at byte"):
+        read_all(tmp_path / "b.pt")
+
+
 # ---- bad luck ----
 
 
@@ -496,6 +548,22 @@ def test_a_source_that_is_cut_short_while_it_is_read(format: str, tmp_path: Path
         array(source, out, "CW", "WC", tile=2**16, force=True, progress=cut)
     assert out.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", source.name]
+
+
+def test_a_torch_file_that_is_cut_short_while_it_is_read(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({f"{i}.weight": torch.full((2**10,), i) for i in range(4)}, tmp_path / "m.pt")
+    (tmp_path / "out.npz").write_bytes(b"old")
+
+    def cut(done: int, steps: int, what: str) -> None:
+        os.truncate(tmp_path / "m.pt", 2**12)
+
+    with pytest.raises(ConvertError, match=r"'[123].weight' was cut short while it was read"):
+        checkpoint(tmp_path / "m.pt", tmp_path / "out.npz", "torch", "torch", force=True,
+                   progress=cut)  # fmt: skip
+    assert (tmp_path / "out.npz").read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["m.pt", "out.npz"]
 
 
 def test_folders_are_replaced_in_one_step(tmp_path: Path) -> None:

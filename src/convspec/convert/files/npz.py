@@ -51,6 +51,15 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     return archive
 
 
+def start_of(path: Path, member: zipfile.ZipInfo) -> int:
+    """The byte of the file at which a member's data start."""
+    with path.open("rb") as stream:
+        stream.seek(member.header_offset + LOCAL_LENGTHS)
+        lengths = stream.read(LOCAL - LOCAL_LENGTHS)
+    name, extra = (int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
+    return member.header_offset + LOCAL + name + extra
+
+
 class NpzReader(Reader):
     format = "npz"
 
@@ -91,12 +100,7 @@ class NpzReader(Reader):
         entry = self.entries[name]
         member, start, order = self._places[name]
         if member.compress_type == zipfile.ZIP_STORED:
-            with self.path.open("rb") as stream:
-                stream.seek(member.header_offset + LOCAL_LENGTHS)
-                lengths = stream.read(LOCAL - LOCAL_LENGTHS)
-            skip = LOCAL + int.from_bytes(lengths[:2], "little")
-            skip += int.from_bytes(lengths[2:], "little")
-            place = member.header_offset + skip + start
+            place = start_of(self.path, member) + start
             check_place(self.path, name, place, place + entry.nbytes, size_of(self.path))
             return Stored(self.path, name, entry.dtype, entry.shape, place, order)
         with self._member(member) as stream:
