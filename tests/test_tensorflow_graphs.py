@@ -18,7 +18,7 @@ import convspec
 from convspec import ConvSpec, problem
 from convspec.backend import Environment
 from convspec.dispatch import get_backend
-from convspec_tensorflow import _backend
+from convspec_tensorflow import _backend, _probe
 from traced_specs import SPECS, integers
 
 
@@ -305,6 +305,18 @@ def test_grouped_gradients_of_the_kernel_itself(name: str, monkeypatch: pytest.M
     by_x, by_w = jacobians(x, w)
     assert np.array_equal(tf.tensordot(by_w, w, w.ndim), spec(x, w))
     assert np.array_equal(tf.tensordot(by_x, x, x.ndim), spec(x, w))
+
+
+def test_graphs_have_to_know_the_shapes_of_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where oneDNN has dilated volumes: in a graph TensorFlow mistakes the sizes of conv3d, which
+    is the gradient of a transposed one, if their dilations differ."""
+    for trial in ("_probe", "_probe_gradients"):
+        monkeypatch.setattr(_probe, trial, lambda kind: True)
+    env, backend = Environment("float32", "float32", traced=True), _backend.DifferentiableBackend()
+    for dilation, kept in (((1, 3, 1), False), ((2, 2, 2), True)):
+        spec = ConvSpec(2, 3, (2, 3, 2), dilation=dilation, transposed=True, layout="NDHWC")
+        (call,) = backend.plan(problem.resolve(spec, (2, 3, 4, 5, 2), None), env).calls
+        assert (call.dilation == dilation) is kept
 
 
 WITHOUT = """

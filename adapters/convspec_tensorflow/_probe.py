@@ -49,8 +49,13 @@ def _mistaken(call: Call) -> bool:
 
 
 def differentiates(call: Call) -> bool:
-    """Whether a call like this one, which works, has gradients here, and the right ones."""
-    return call.rank == 0 or all(map(_probe_gradients, _miniatures(call)))
+    """Whether a call like this one, which works, has gradients here, and the right ones.
+
+    In graphs, too: an eager tape may form them in one, as for Jacobians.
+    """
+    return call.rank == 0 or all(
+        _probe_gradients(kind) and _infers_gradients(kind) for kind in _miniatures(call)
+    )
 
 
 def _miniatures(call: Call) -> list[Call]:
@@ -176,6 +181,20 @@ def _gradients_are_right(kind: Call) -> bool:
         return False
     whole = tf.reduce_sum(g * y)
     return all(bool(tf.reduce_sum(a * da) == whole) for a, da in ((x, dx), (w, dw)))
+
+
+@cache
+def _infers_gradients(kind: Call) -> bool:
+    """Whether a graph knows the shapes of the gradients: a transposed call's is a forward call."""
+    call, *arrays, expected = _trial(kind)
+    with tf.Graph().as_default():
+        x, w, g = (tf.zeros(array.shape, kind.dtype) for array in (*arrays, expected))
+        y = conv(x, w, call=call, gradients=True)
+        try:
+            gradients = tf.gradients(y, [x, w], g)
+        except (tf.errors.OpError, LookupError, ValueError, TypeError, NotImplementedError):
+            return False
+        return all(da.shape == a.shape for a, da in zip((x, w), gradients, strict=True))
 
 
 @cache
