@@ -284,3 +284,48 @@ def test_flax_models(tmp_path: Path) -> None:
     assert done == {"first.weight": "HWIO -> OIHW", "second.weight": "HWIO -> IOHW, flip"}
     specs = [action.spec for action in report.plan.actions if action.spec]
     assert [spec.stride for spec in specs] == [(1, 1), (2, 2)]
+
+
+def test_checkpoints_of_keras_layers_there_and_back(picture: Any, tmp_path: Path) -> None:
+    """Restored by TensorFlow itself, saved by it, and told by the PyTorch model on the way back.
+
+    That model knows the kinds, depthwise kernels too, but not in which order Keras flattens.
+    """
+    import keras
+    import tensorflow as tf
+    import torch
+    from keras import layers
+    from torch import nn
+
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(6, 6, 3, groups=6), nn.Conv2d(6, 4, 1)),
+        *(nn.Flatten(), nn.Linear(64, 4), nn.LayerNorm(4)),
+    )
+    made = [
+        *(layers.Conv2D(6, 3, use_bias=False), layers.DepthwiseConv2D(3), layers.Conv2D(4, 1)),
+        *(layers.Flatten(), layers.Dense(4), layers.LayerNormalization(epsilon=1e-5)),
+    ]
+    theirs = keras.Sequential([keras.Input((8, 8, 3)), *made])
+    torch.save(model.state_dict(), tmp_path / "m.pt")
+    for _ in range(2):  # a folder that we wrote may be replaced
+        checkpoint(tmp_path / "m.pt", tmp_path / "tf", "torch", "tensorflow", model=model,
+                   format="tensorflow", force=True)  # fmt: skip
+    root = tf.train.Checkpoint()
+    for i, layer in enumerate(made):
+        setattr(root, str(i), layer)
+    found = tf.train.latest_checkpoint(str(tmp_path / "tf"))
+    root.restore(found).assert_existing_objects_matched()
+    expected = model(torch.tensor(picture.transpose(0, 3, 1, 2))).detach().numpy()
+    np.testing.assert_allclose(theirs(picture), expected, atol=1e-5)  # 64 terms, behind a norm
+
+    root.save(str(tmp_path / "native" / "ckpt"))
+    line = r'"4/kernel" = \{ kind = "dense", flatten = 4, unflatten = false \}'
+    back = (tmp_path / "native", tmp_path / "back.pt", "tensorflow", "torch")
+    with pytest.raises(ConvertError, match=line):
+        checkpoint(*back, model=model)
+    rules = {"kinds": {"4/kernel": {"kind": "dense", "flatten": 4, "unflatten": False}}}
+    checkpoint(*back, model=model, rules=rules)
+    state = torch.load(tmp_path / "back.pt")
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(state[name], tensor)

@@ -96,6 +96,7 @@ def checkpoint(
         rules: a TOML file, or a mapping, from globs to kinds: see :func:`kinds.read_rules`.
         model: a live torch, Keras or Flax NNX model, an ONNX model, or the path of an ``.onnx`` or
             ``.keras`` file, that says what its layers are; default: ``path``, if it is such a file.
+            A framework with another order of axes tells no order of flattened features.
         like: a file of the target's format, or a live torch, Keras or Flax NNX model, whose names
             the result gets; a ``.keras`` file has the model that its weights go into, and is needed
             to write one.
@@ -130,7 +131,7 @@ def checkpoint(
         target = _convention("target", target, format, out)
         if model is None and reader.format in ("keras", "onnx", "onnx-external"):
             model = reader.path  # such a file says itself what its layers are
-        known = Known(read_rules(rules), _stamped(path, told, target), models.kinds(model))
+        known = Known(read_rules(rules), _stamped(path, told, target), models.kinds(model, source))
         entries = _ordered(reader, told)
         plan = make(
             entries,

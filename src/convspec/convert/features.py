@@ -95,14 +95,14 @@ class _Features:
         questions: list[str] = []
         said: list[tuple[str, Any]] = []
         if kind.flatten is None and self._asks(inputs):
-            guess = self._channels_before(at, inputs)
-            questions.append(f"{inputs} inputs, perhaps flattened channels and positions")
+            guess = kind.likely[0] or self._channels_before(at, inputs)
+            questions.append(f"{inputs} inputs, {_flattened(kind.likely[0], 'flattened')}")
             said.append(("flatten", guess))
             if guess:
                 self.flattened.setdefault(inputs, guess)
         if kind.unflatten is None and self._asks(outputs):
-            guess = self._channels_behind(at, outputs)
-            questions.append(f"{outputs} outputs, perhaps reshaped to channels and positions")
+            guess = kind.likely[1] or self._channels_behind(at, outputs)
+            questions.append(f"{outputs} outputs, {_flattened(kind.likely[1], 'reshaped to')}")
             said.append(("unflatten", guess))
             if guess:
                 self.flattened.setdefault(outputs, guess)
@@ -286,6 +286,12 @@ class _Features:
             f'"{module.main.full}" = {{ kind = "prelu", rank = {max(ranks, default=2)} }}',
         )
         return kind
+
+
+def _flattened(told: int, what: str) -> str:
+    if told:
+        return f"{what} channels and positions in the order of the model's framework, another one"
+    return f"perhaps {what} channels and positions"
 
 
 def _likely(channels: Sequence[int], count: int) -> int:

@@ -86,6 +86,8 @@ class Kind:
         place: of a tensor in an ONNX graph, whose name may say nothing: the path of its layer, and
             the part that it is.
         was: letters of flatten and unflatten where the tensor came from, if it goes back there.
+        likely: channels of flatten and unflatten in a model whose framework has another order, so
+            that they are proposed; 0 for none.
         doubt: why the layer cannot be converted as it is, though its kind is known.
     """
 
@@ -102,6 +104,7 @@ class Kind:
     order: Order | None = None
     place: tuple[str, str] = ("", "")
     was: tuple[str, str] = ("", "")
+    likely: tuple[int, int] = (0, 0)
     doubt: str = ""
 
 

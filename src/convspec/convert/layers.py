@@ -291,6 +291,12 @@ class Layers:
                 groups = arguments.pop("groups", None)
                 return weight_spec(shape, order, kind=kind.name, groups=groups, **arguments)
             ours = in_order(spec, order, kind.name)
+            if kind.name == "conv" and ours.weight_shape != shape and _is_depthwise(spec):
+                # Of a model of a framework that has no layer for it, as PyTorch.
+                depthwise = in_order(spec, order, "depthwise")
+                if depthwise.weight_shape == shape:
+                    self.found[module.path] = replace(kind, name="depthwise"), spec
+                    return depthwise
         except ConvSpecError as error:
             raise ConvertError(
                 f"{name}: {kind.origin} say it is a {kind.name}, but its shape is {shape}: {error}"
@@ -301,6 +307,10 @@ class Layers:
                 f"{ours.weight_layout}, but it is {shape}."
             )
         return ours
+
+
+def _is_depthwise(spec: ConvSpec) -> bool:
+    return not spec.transposed and spec.groups == spec.in_channels
 
 
 def _natural(name: str) -> list[Any]:

@@ -14,7 +14,8 @@ from .errors import ConvertError, package
 from .files.hdf5 import KerasReader
 from .files.onnx import load_graph
 from .keras_models import kinds_of_config
-from .kinds import Kind
+from .kinds import Flatten, Kind
+from .layers import channels_last
 from .model_layers import CLASSES, class_of, live
 from .onnx_graphs import kinds_of_graph
 from .orders import Order
@@ -24,12 +25,15 @@ from .torch_models import kinds_of_torch
 Found = dict[str, tuple[Kind, ConvSpec | None]]
 
 
-def kinds(model: Any) -> Found:
+def kinds(model: Any, source: str) -> Found:
     """Kinds and specs by layer or tensor, as a model tells them.
 
     Args:
         model: None; the path of an ``.onnx`` or ``.keras`` file; an ONNX model; a
             ``torch.nn.Module``; a Keras model; a Flax NNX module.
+        source: convention of the tensors. A model of a framework that has the channels elsewhere
+            knows the kinds, and not the order in which the source's own model flattens: what it
+            says of that is kept as a proposal.
 
     Raises:
         ConvertError: it is none of these, or cannot be read.
@@ -37,8 +41,33 @@ def kinds(model: Any) -> Found:
     if model is None:
         return {}
     if isinstance(model, (str, Path)):
-        return _of_file(Path(model))
-    return READERS[framework(model)](model)
+        found = _of_file(Path(model))
+        first = Path(model).suffix == ".onnx"
+    else:
+        found = READERS[framework(model)](model)
+        first = framework(model) in ("torch", "onnx")
+    if first != channels_last(source):
+        return found
+    return {name: (_proposed(kind, first), spec) for name, (kind, spec) in found.items()}
+
+
+def _proposed(kind: Kind, first: bool) -> Kind:
+    """Without the orders that are the model's framework's own, not the source's."""
+    orders = [kind.flatten, kind.unflatten]
+    likely = [0, 0]
+    for i, order in enumerate(orders):
+        if isinstance(order, Flatten) and "C" in order.layout:
+            at = order.layout.index("C")
+            if len(order.layout) > 1 and (at == 0) == first:
+                orders[i], likely[i] = None, order.shape[at]
+    known = kind.axes[:1] != "C" if first else kind.axes[-1:] != "C"
+    return replace(
+        kind,
+        flatten=orders[0],
+        unflatten=orders[1],
+        likely=(likely[0], likely[1]),
+        axes=kind.axes if known or len(kind.axes) < 2 else "",
+    )
 
 
 def framework(model: Any) -> str:

@@ -17,11 +17,13 @@ from .errors import ConvertError
 #: What a temporary's name starts with; then come the host and process that made it, and the
 #: target's name, whose ending some packages go by.
 PREFIX = ".convspec-part-"
-#: What folders of tensors hold, each kind one of these: zarr, Orbax, sharded safetensors.
+#: What folders of tensors hold, each kind one of these: zarr, Orbax, sharded safetensors,
+#: TensorFlow.
 STORES = (
     *("zarr.json", ".zgroup", ".zarray"),
     *("_CHECKPOINT_METADATA", "_METADATA", "default"),
     "model.safetensors.index.json",
+    "ckpt.index",
 )
 
 

@@ -75,7 +75,7 @@ def check_orders(plan: Plan, model: Any) -> None:
             ``data_format`` is channels first.
     """
     try:
-        told = kinds(model)
+        told = kinds(model, plan.target)
     except ConvertError:  # a file of tensors alone, or a model without a graph
         return
     moved = channels_last(plan.source) != channels_last(plan.target)

@@ -15,9 +15,12 @@ from .spool import SpoolingWriter
 
 #: Behind each name of an object-based checkpoint.
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+#: Attributes under which Keras 3 keeps variables, and what it calls them otherwise.
+PRIVATE = {"_kernel": "kernel", "_embeddings": "embeddings"}
+PUBLIC = {name: attribute for attribute, name in PRIVATE.items()}
 #: Bookkeeping beside the weights.
 BESIDE = ("save_counter", "_CHECKPOINTABLE_OBJECT_GRAPH")
-PREFIX = "ckpt"
+PREFIX, ALL_PATHS = "ckpt", "all_model_checkpoint_paths"
 
 
 class TensorFlowReader(Reader):
@@ -47,6 +50,8 @@ class TensorFlowReader(Reader):
             name = key.removesuffix(VALUE)
             if name != key:  # attributes of objects, in TensorFlow's escaping
                 name = name.replace(".S", "/").replace("..", ".")
+                head, slash, leaf = name.rpartition("/")
+                name = f"{head}{slash}{PRIVATE.get(leaf, leaf)}"
             if name in BESIDE or ".OPTIMIZER_SLOT" in key or name.startswith("optimizer/"):
                 self.skipped[name] = "bookkeeping of training"
             elif types[key].name == "string":
@@ -67,7 +72,10 @@ class TensorFlowReader(Reader):
 
 
 class TensorFlowWriter(SpoolingWriter):
-    """A folder with one object-based checkpoint, ``ckpt``: ``tf.train.Checkpoint`` reads it."""
+    """A folder with one object-based checkpoint, ``ckpt``: ``tf.train.Checkpoint`` reads it.
+
+    Objects are matched by their attributes' names: kernels have both that Keras gives them.
+    """
 
     def save(self) -> None:
         with quiet():
@@ -82,10 +90,14 @@ class TensorFlowWriter(SpoolingWriter):
         tree: Any = tree_of(self.path, variables, "/")
         tracked = {key: _tracked(tensorflow, value) for key, value in tree.items()}
         root = tensorflow.train.Checkpoint(**tracked)
+        root.save_counter  # noqa: B018 (made when asked for; without it restore() lacks something)
         try:
             root.write(str(self.path / PREFIX))
         except tensorflow.errors.OpError as error:
             raise OSError(error.message) from error
+        # What tf.train.latest_checkpoint reads, relative to the folder.
+        paths = (f'{field}: "{PREFIX}"\n' for field in ("model_checkpoint_path", ALL_PATHS))
+        (self.path / "checkpoint").write_text("".join(paths), "utf-8")
 
 
 def _tracked(tensorflow: Any, value: Any) -> Any:
@@ -95,5 +107,8 @@ def _tracked(tensorflow: Any, value: Any) -> Any:
     module = tensorflow.Module()
     for key, inner in value.items():
         # As Keras does it, attributes need not be identifiers.
-        setattr(module, key, _tracked(tensorflow, inner))
+        tracked = _tracked(tensorflow, inner)
+        setattr(module, key, tracked)
+        if key in PUBLIC and not isinstance(inner, dict):
+            setattr(module, PUBLIC[key], tracked)
     return module
