@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func, nop
+from torch._dynamo.backends.common import aot_autograd
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -23,6 +25,7 @@ from traced_specs import SPECS, integers
 #: What a compiled call may consist of, beside arithmetic on sizes: the kernel, and moving data.
 KERNELS = {"conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"}
 MOVES = {"permute", "reshape", "view", "pad", "cat", "flip", "getitem", "to", "add"}
+MOVES |= {"squeeze", "unsqueeze"}
 ENV = Environment("float32", "float32", bias=True, traced=True)
 
 
@@ -84,6 +87,25 @@ def test_dynamic_sizes_compile_once(name: str) -> None:
         x = arrays(spec, size, batch)[0]
         assert torch.equal(run(x, weight, bias), spec(x, weight, bias))
     assert len(recorder.graphs) == 1
+
+
+def test_replicated_pictures_have_gradients_in_generated_code() -> None:
+    """Inductor mistakes the strides of aten's: conformance/upstream/torch_replicated_strides.py."""
+    spec, backward = SPECS["replicate"].replace(layout="NHWC"), []
+
+    def keep(module: torch.fx.GraphModule, inputs: Any) -> Any:
+        backward.append({str(node.target) for node in module.graph.nodes})
+        return make_boxed_func(module.forward)
+
+    compiler = aot_autograd(fw_compiler=nop, bw_compiler=keep)
+    given = [array.requires_grad_() for array in arrays(spec)]
+    found = [
+        torch.autograd.grad(run(*given).square().sum(), given)
+        for run in (spec, torch.compile(spec, fullgraph=True, backend=compiler))
+    ]
+    assert all(map(torch.equal, *found))
+    assert len(backward) == 1
+    assert "aten.replication_pad2d_backward.default" not in backward[0]
 
 
 def test_circular_padding_of_an_unknown_size_knows_its_reach() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
+from torch.compiler import is_compiling
 from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from convspec import dtypes
@@ -40,6 +41,10 @@ def pad(x: Any, *, pairs: Any, mode: str) -> Any:
     amounts = [amount for pair in reversed(pairs) for amount in pair]
     if mode == "circular" and not all(map(has_static_value, amounts)):
         return _wrapped(x, pairs)
+    if mode == "replicate" and len(pairs) == 2 and is_compiling():
+        # The gradient of pictures in channels-last memory has other strides than Inductor
+        # expects (upstream/torch_replicated_strides.py); that of volumes has not.
+        return F.pad(x.unsqueeze(2), [*amounts, 0, 0], mode=MODES[mode]).squeeze(2)
     return F.pad(x, amounts, mode=MODES[mode])
 
 
