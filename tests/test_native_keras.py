@@ -6,6 +6,7 @@ Keras runs on TensorFlow here; what has to hold on its other backends, too, runs
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -216,6 +217,24 @@ def test_a_call_is_read_from_shapes_alone() -> None:
 def test_what_keras_cannot_express(spec: ConvSpec, message: str) -> None:
     with refused(UnsupportedError, message):
         spec.to_native("keras", np.ones(spec.weight_shape, "float32"))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_layer_that_keras_could_not_run_is_refused(rank: int) -> None:
+    """TensorFlow has dilated transposed kernels on GPUs, and on CPUs some with oneDNN."""
+    spec = ConvSpec(2, 3, (3,) * rank, dilation=2, transposed=True, bias=False).in_convention(
+        "keras"
+    )
+    x, w = np.ones((1, *(4,) * rank, 2), "float32"), np.ones(spec.weight_shape, "float32")
+    layer = TRANSPOSED[rank - 1](3, 3, dilation_rate=2, use_bias=False, kernel_initializer="ones")
+    try:
+        expected = ops.convert_to_numpy(layer(x))
+    except Exception:
+        rule = f"Keras on tensorflow has none here when transposed, and this is {spec.dilation}"
+        with pytest.raises(UnsupportedError, match=re.escape(f"dilation: {rule}")):
+            spec.to_native("keras", w)
+    else:
+        np.testing.assert_array_equal(spec.to_native("keras", w)(x), expected)
 
 
 @pytest.mark.parametrize(

@@ -333,6 +333,12 @@ class KerasNative(Native):
             options["padding"] = _word(spec, causal=spec.rank == 1)
             layer = CONVS[spec.rank - 1](spec.out_channels, groups=spec.groups, **options)
         layer.build((None,) * (spec.rank + 1) + (spec.in_channels,))
+        if spec.transposed and max(spec.dilation) > 1 and not _runs(layer, spec):
+            rule = (
+                f"Keras on {keras.backend.backend()} has none here when transposed, and this is "
+                f"{spec.dilation}"
+            )
+            raise cannot("dilation", rule)
         layer.kernel.assign(weight)
         if bias is not None:
             layer.bias.assign(bias)
@@ -348,6 +354,15 @@ class KerasNative(Native):
         if max(map(max, cropped)) > 0:
             before.append(_beside(CROPS, cropped))
         return keras.Sequential([*before, layer])
+
+
+def _runs(layer: Any, spec: ConvSpec) -> bool:
+    """Whether Keras's backend has the kernel: TensorFlow has some only with oneDNN or on a GPU."""
+    try:
+        layer(keras.ops.zeros((1,) * (spec.rank + 1) + (spec.in_channels,), layer.dtype))
+    except Exception:  # each backend raises its own
+        return False
+    return True
 
 
 def _beside(kinds: Sequence[Any], pairs: Sequence[Pair]) -> Any:
