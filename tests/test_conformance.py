@@ -104,7 +104,7 @@ def test_who_claims_little_is_asked_as_much_as_others() -> None:
     assert [instead(case, narrow) for case in places[:20:5]] == found[:4]
     # As various as the claims allow.
     asked = [features(case) for case in drawn if case.judge == "exact"]
-    for name, least in (("stride", 3), ("dilation", 3), ("padding", 5), ("batch", 3), ("view", 3)):
+    for name, least in (("stride", 3), ("dilation", 3), ("batch", 3), ("view", 3), ("uneven", 2)):
         assert len({f[name] for f in asked}) >= least, name
     kept = [
         case
@@ -183,12 +183,42 @@ def test_every_value_and_most_pairs_of_choices_are_covered() -> None:
     exact = [features(case) for case in STANDARD if case.judge == "exact"]
     values = {name: {f[name] for f in exact} for name in exact[0]}
     assert values["mode"] == {"zeros", "reflect", "replicate", "circular"}
-    assert values["padding"] >= {"crop", "even", "none", "odd", "same", "same_lower"}
-    assert values["batch"] == {-1, 0, 1, 2}
+    either = ("same", "same_lower", "causal", "cropped", "uneven", "gaps", "wide", "thin", "long")
+    assert all(values[name] == {False, True} for name in either)
+    assert values["batch"] == {-1, 0, 1, 4, 2**31}
     seen = {pair for f in exact for pair in combinations(sorted(f.items(), key=str), 2)}
     drawn = [features(case) for case in conformance.suite("standard", 1)]
     later = {pair for f in drawn for pair in combinations(sorted(f.items(), key=str), 2)}
     assert len(later - seen) < 0.12 * len(later)
+
+
+def test_every_value_of_a_choice_meets_second_gradients() -> None:
+    """Which are few: what is not in the regressions is drawn for being new."""
+    floating = [case for case in STANDARD if case.dtype not in INTEGER]
+    exact = {v for case in floating if case.judge == "exact" for v in features(case).items()}
+    second = {v for case in STANDARD if case.judge == "gradient2" for v in features(case).items()}
+    missing = {name for name, _ in exact - second} - {"filling"}
+    assert not missing, exact - second
+
+
+def test_first_gradients_are_judged_with_second_ones() -> None:
+    class Doubled(conformance.BackendTarget):
+        def gradients(self, *arrays: Any, **options: Any) -> tuple[Any, ...]:
+            return tuple(2 * found for found in super().gradients(*arrays, **options))
+
+    case = next(c for c in STANDARD if c.judge == "gradient2" and c.input_shape[0])
+    verdict = conformance.judge(case, Doubled(convspec.get_backend("torch")))
+    assert verdict.status == "fail"
+    assert verdict.detail.startswith("the gradient by x: ")
+
+
+def test_where_second_gradients_are_not_claimed_first_ones_are_asked_for() -> None:
+    def claimed(case: Case) -> bool:
+        return case.judge != "gradient2"
+
+    places = [case for case in STANDARD if case.judge == "gradient2"][:5]
+    found = [instead(case, claimed) for case in places]
+    assert [case.judge for case in found if case] == ["gradient"] * 5
 
 
 def test_the_two_oracles_agree() -> None:

@@ -34,7 +34,7 @@ FORMS: dict[str, Callable[[document.Document], str]] = {
 #: What each level is for.
 AIMS = {
     "smoke": "a look after each change: under 10 s a backend on 2 cores",
-    "standard": "every pair of choices, all known traps: under 60 s a backend on 2 cores",
+    "standard": "choices in threes, all known traps: under 60 s a backend on 2 cores",
     "full": "a release: takes its time, probes what is not claimed, and goes on by --resume",
 }
 GIB = 2**30

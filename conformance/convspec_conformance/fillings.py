@@ -111,11 +111,12 @@ def _gradients(case: Case, arrays: list[Array]) -> list[Array]:
     """The sums that gradients are made of."""
     spec, size = case.spec, case.output_size
     x, w, _, g, u, v = arrays
+    first = oracles.gradients(spec, x, w, g, output_size=size)
     if case.judge == "gradient":
-        return list(oracles.gradients(spec, x, w, g, output_size=size))
+        return list(first)
     back = oracles.gradients(spec, u, v, g, output_size=size)[:2]
     forth = (oracles.windows(spec, *pair, output_size=size) for pair in ((u, w), (x, v)))
-    return [*back, *forth]
+    return [*first, *back, *forth]
 
 
 def as_dtype(values: Array, dtype: str) -> Array:

@@ -19,7 +19,7 @@ from convspec import ConvSpecError
 
 from . import capabilities
 from .cases import GRADIENTS, Case
-from .drawing import random_case
+from .drawing import RANKS, random_case
 from .judges import fair
 from .targets import Target
 
@@ -80,7 +80,7 @@ def cases(count: int, seed: int = 0) -> Iterator[Case]:
     """
     rng = np.random.default_rng([seed, 11])
     for i in range(count):
-        case = random_case(rng, 3 if i % HIGHER else MAX_RANK)
+        case = random_case(rng, RANKS if i % HIGHER else range(1, MAX_RANK + 1))
         yield case
         yield from filter(fair, (replace(case, judge=name) for name in GRADIENTS))
 

@@ -12,9 +12,9 @@ Nothing is conjugated: the products are bilinear, of complex numbers too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from convspec.dtypes import COMPLEX, INTEGER, accumulator
 from . import fillings, oracles
 from .cases import Case
 from .fillings import Array, Tangents
-from .targets import Target
+from .targets import Differentiable, Target
+
+Rule = Callable[[Case, Tangents], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -69,31 +71,42 @@ def applies(case: Case) -> bool:
 def computed(case: Case, target: Target) -> Iterator[Gradient]:
     """The gradients of a case, as the target computes them and as they should be.
 
+    Where the second ones are asked for, the first come before them: of the same kernels, at little
+    cost more.
+
     Raises:
         UnsupportedError: the target has no such gradients.
     """
-    method = {"gradient": "gradients", "gradient2": "second_gradients"}[case.judge]
-    if not hasattr(target, method):
-        raise UnsupportedError(f"{method}: {target.name} offers none.")
     t = fillings.tangents(case)
-    options = {"output_size": case.output_size, "out_dtype": case.out_dtype}
-    if case.judge == "gradient":
-        got = getattr(target, method)(case.spec, t.x, t.w, t.b, t.g, **options)
-    else:
-        got = getattr(target, method)(case.spec, t.x, t.w, t.g, t.u, t.v, **options)
+    options: dict[str, Any] = {"output_size": case.output_size, "out_dtype": case.out_dtype}
+    second = case.judge == "gradient2"
+    for method in ("gradients", "second_gradients")[: 1 + second]:
+        if not hasattr(target, method):
+            raise UnsupportedError(f"{method}: {target.name} offers none.")
+    engine = cast(Differentiable, target)
+    got = engine.gradients(case.spec, t.x, t.w, t.b, t.g, **options)
+    yield from _compared(case, t, _first, got)
+    if second:
+        got = engine.second_gradients(case.spec, t.x, t.w, t.g, t.u, t.v, **options)
+        yield from _compared(case, t, _second, got)
+
+
+def _compared(case: Case, t: Tangents, rule: Rule, got: Iterable[Any]) -> Iterator[Gradient]:
     out = case.out_dtype or case.dtype
-    exact, sums, terms = (_exact(case, _each(t, change)) for change in (_same, np.abs, _ones))
+    exact, sums, terms = (rule(case, _each(t, change)) for change in (_same, np.abs, _ones))
     for (name, value), given in zip(exact.items(), got, strict=True):
         dtype = out if name.endswith("by g") else case.dtype
         yield Gradient(name, given, value, dtype, terms[name], sums[name])
 
 
-def _exact(case: Case, t: Tangents) -> dict[str, Array]:
+def _first(case: Case, t: Tangents) -> dict[str, Array]:
+    dx, dw, db = oracles.gradients(case.spec, t.x, t.w, t.g, output_size=case.output_size)
+    found = {"the gradient by x": dx, "the gradient by the weight": dw}
+    return found if t.b is None else {**found, "the gradient by the bias": db}
+
+
+def _second(case: Case, t: Tangents) -> dict[str, Array]:
     spec, size = case.spec, case.output_size
-    if case.judge == "gradient":
-        dx, dw, db = oracles.gradients(spec, t.x, t.w, t.g, output_size=size)
-        found = {"the gradient by x": dx, "the gradient by the weight": dw}
-        return found if t.b is None else {**found, "the gradient by the bias": db}
     dx, dw, _ = oracles.gradients(spec, t.u, t.v, t.g, output_size=size)
     return {
         "the gradient of <u, dx> by the weight": dw,

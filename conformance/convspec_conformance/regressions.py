@@ -242,13 +242,11 @@ gradient float32 2x3x6x7 seed=125 | ConvSpec(3, 4, (3, 3), stride=2, padding=((2
 gradient complex64 2x3x5x6 seed=126 | ConvSpec(3, 4, (3, 2), dilation=(2, 1), flip_kernel=True, weight_layout='HOWI')
 
 # Gradients that have paths of their own, several choices to a line: chance draws too few of them
-gradient float32 5x3x4x4 seed=601 | ConvSpec(4, 6, (3, 2), stride=2, padding=(1, (0, 1)), dilation=(3, 1), groups=2, transposed=True, output_padding=(2, 1), layout='NHWC', output_layout='NCHW', weight_layout='HIWO', flip_kernel=True, group_axis='O')
 gradient float32 3x3x4x2 seed=602 size=8x6x4 | ConvSpec(2, 3, (2, 2, 2), stride=(3, 2, 1), padding=('same', 'same_lower', 'same'), dilation=(1, 1, 2), transposed=True, layout='DHWC')
 gradient float64 2x3x4x3 seed=603 | ConvSpec(3, 6, (1, 1), stride=(2, 4), padding=((0, -1), (-1, 1)), groups=3, transposed=True, output_padding=(1, 0))
 gradient float32 2x9x8x3 seed=604 view=permuted | ConvSpec(3, 9, (3, 2), stride=2, padding=('causal', 'same'), dilation=(2, 1), groups=3, layout='NHWC', weight_layout='MHIW', flip_kernel=True)
 gradient float32 5x8x3x5x4 seed=605 | ConvSpec(8, 8, (2, 3, 2), stride=(1, 2, 1), padding=((2, 0), 'same', (1, 3)), groups=4, padding_mode='reflect', group_axis='I', flip_kernel=True)
 gradient float32 4x5x2 seed=606 view=sliced | ConvSpec(2, 3, (2, 3), padding=((4, -1), 'same'), dilation=(1, 2), padding_mode='circular', layout='HWC', output_layout='CWH')
-gradient float16 3x9x3 seed=607 filling=wide | ConvSpec(3, 6, (3,), stride=2, padding='causal', dilation=2, groups=3, layout='NWC', weight_layout='WIM')
 gradient float16 2x4x3x2x3 seed=608 out=float32 filling=wide | ConvSpec(4, 6, (2, 2, 3), stride=(2, 1, 2), padding=((0, 1), 0, 1), groups=2, transposed=True)
 gradient float32 1x4x3x2x4x3 seed=609 view=permuted | ConvSpec(4, 4, (2, 1, 2, 2), stride=(1, 1, 2, 1), padding=((2, -1), 0, 1, (-1, 2)), groups=2, padding_mode='replicate')
 gradient float32 1x2x3x2x2x3 seed=610 | ConvSpec(2, 3, (2, 1, 2, 1), stride=(2, 1, 1, 2), padding=((1, 0), 0, 0, 0), transposed=True)
@@ -264,6 +262,39 @@ gradient2 float32 2x3x4x4 seed=619 | ConvSpec(4, 6, (3, 2), stride=2, padding=(1
 gradient2 float32 2x7x6x3 seed=620 | ConvSpec(3, 6, (3, 2), stride=2, padding=('causal', 'same'), dilation=(2, 1), groups=3, layout='NHWC', weight_layout='MHIW', flip_kernel=True)
 gradient2 float64 2x4x3x5x4 seed=621 | ConvSpec(4, 4, (2, 3, 2), stride=(1, 2, 1), padding=((2, 0), 'same', (1, 3)), groups=2, padding_mode='reflect', group_axis='I')
 gradient2 float16 2x3x9 seed=622 | ConvSpec(3, 4, (3,), stride=2, padding='same', dilation=2, output_layout='NWC')
+
+# Second gradients in paths of their own, as many choices to a line as there is room for
+gradient2 float16 3x4x3x5x33 seed=651 | ConvSpec(33, 33, (2, 1, 2), stride=(2, 3, 1), padding=((2, 0), (0, 2), (-1, 0)), dilation=(2, 1, 3), groups=33, padding_mode='replicate', layout='NDHWC', output_layout='NCHWD', weight_layout='HDWMI')
+gradient2 complex128 9x2 seed=652 filling=wide | ConvSpec(2, 4, (2,), stride=2, padding='same', groups=2, padding_mode='circular', layout='GC', output_layout='CG', weight_layout='IMG')
+gradient2 bfloat16 1x2x4x4x5 seed=653 view=reversed | ConvSpec(5, 5, (1, 7, 5), stride=(2, 1, 1), padding='same', dilation=(1, 3, 3), groups=5, transposed=True, layout='NDHWC', weight_layout='IOHDW')
+gradient2 float64 3x5x3x1x2x3 seed=654 out=bfloat16 view=permuted | ConvSpec(5, 15, (1, 1, 1, 3), stride=(9, 4, 5, 8), padding=(0, (1, 3), (-1, 4), (1, 2)), dilation=(3, 1, 1, 1), groups=5, bias=False, padding_mode='replicate', weight_layout='IOHWTD', layout='NCTDHW')
+gradient2 complex64 2x65x2 seed=655 size=132 out=complex128 | ConvSpec(2, 2, (6,), stride=2, padding=1, groups=2, bias=False, transposed=True, layout='CWN', output_layout='NCW', weight_layout='OWI', flip_kernel=True)
+gradient2 float64 6x5x1x5x1 seed=656 filling=wide | ConvSpec(6, 51, (3, 1, 2), stride=(3, 1, 2), padding=((-1, 4), 1, 'same_lower'), dilation=(3, 1, 1), groups=3, bias=False, padding_mode='circular', layout='CWNDH', flip_kernel=True)
+gradient2 float64 5x4x2x1 seed=657 size=15x13x4 view=sliced | ConvSpec(1, 2, (3, 3, 1), stride=(3, 2, 2), padding=(0, (-2, 1), 'same_lower'), dilation=(1, 2, 3), bias=False, transposed=True, layout='HDWC', weight_layout='DIOHW')
+gradient2 float16 64x3 seed=658 out=bfloat16 | ConvSpec(3, 9, (3,), padding='same', dilation=2, groups=3, bias=False, padding_mode='reflect', layout='WC', flip_kernel=True)
+gradient2 complex128 1x66x2 seed=659 | ConvSpec(2, 17, (4,), padding=((1, -2),), dilation=2, padding_mode='replicate', layout='NWC', weight_layout='OWI', group_axis='I')
+gradient2 bfloat16 1x4x5 seed=660 filling=wide view=flipped | ConvSpec(5, 5, (1,), stride=5, padding=2, dilation=2, groups=5, layout='NWC')
+gradient2 float64 2x2x2x3x2x1 seed=661 view=reversed | ConvSpec(2, 2, (2, 1, 1, 3), stride=(2, 1, 3, 2), padding=('same_lower', (2, -1), 1, 0), dilation=(1, 2, 2, 2), groups=2, bias=False, transposed=True, output_padding=(0, 0, 2, 1), layout='NCTDHW', output_layout='TWDHNC', weight_layout='HDIWOT')
+gradient2 float32 0x2x3 seed=662 size=6 | ConvSpec(3, 9, (4,), stride=2, groups=3, bias=False, transposed=True, layout='NWC', output_layout='WCN', weight_layout='WIO', flip_kernel=True, group_axis='O')
+gradient2 float32 5x2x4 seed=663 out=float64 | ConvSpec(2, 3, (1,), stride=2, padding=1, transposed=True, output_padding=1)
+gradient float32 2x7x3 seed=664 | ConvSpec(3, 4, (4,), padding=((2, 3),), padding_mode='circular', layout='NWC', weight_layout='WIO')
+gradient float32 2x3x7 seed=665 | ConvSpec(3, 4, (4,), stride=2, padding=((3, 2),), padding_mode='reflect')
+
+# More than 256 channels of a transposed convolution; types, widths and axes that seldom meet
+exact float32 1x264x3x3 seed=671 | ConvSpec(264, 3, (2, 3), stride=2, transposed=True)
+exact float32 1x3x4x3 seed=672 | ConvSpec(3, 264, (3, 2), padding=1, transposed=True, layout='NHWC', weight_layout='HWOI')
+exact float16 2x9x4 seed=673 filling=wide | ConvSpec(4, 4, (3,), padding=((2, 3),), groups=2, padding_mode='reflect', layout='NWC', weight_layout='WIO')
+exact bfloat16 1x3x4x5x2 seed=674 out=float32 filling=wide | ConvSpec(2, 3, (2, 3, 2), stride=(1, 2, 1), padding='same', padding_mode='circular', layout='NDHWC', weight_layout='DHWIO')
+exact float32 1x4x3x4 seed=675 out=float64 filling=wide | ConvSpec(4, 6, (3, 2), stride=2, groups=2, transposed=True)
+exact int8 2x3x4x5 seed=676 filling=wide | ConvSpec(3, 4, (3, 3), stride=2, padding=1, dilation=(1, 2), transposed=True)
+exact int64 2x4x3x2 seed=677 filling=wide view=flipped | ConvSpec(4, 6, (2, 3), stride=(2, 1), padding=((0, 1), (1, -1)), groups=2, transposed=True)
+exact float32 1x3x4x5x4 seed=678 | ConvSpec(3, 4, (2, 3, 2), stride=(1, 2, 1), padding=((0, 1), (-1, 2), (2, -1)))
+exact complex64 2x6x3 seed=679 | ConvSpec(3, 6, (3,), stride=2, padding='causal', dilation=2, groups=3, padding_mode='replicate', layout='NWC', weight_layout='WIM')
+exact float32 2x2x3x2x3x4 seed=680 | ConvSpec(4, 6, (2, 1, 2, 2), stride=(1, 1, 2, 1), padding=((1, 0), 0, 'same', (0, 1)), groups=2, padding_mode='circular', layout='NABEFC', weight_layout='ABEFIO')
+exact float32 1x3x4x8 seed=681 | ConvSpec(8, 264, (2, 3), layout='NHWC', weight_layout='HWIO')
+exact float32 1x18x3x4x8 seed=682 | ConvSpec(8, 3, (2, 3, 2), layout='NDHWC', weight_layout='DHWIO')
+exact float32 2x3x70 seed=683 | ConvSpec(3, 6, (3,), groups=3)
+exact float32 1x7x8x3 seed=684 | ConvSpec(3, 6, (4, 5), padding=2, groups=3, layout='NHWC', weight_layout='HWIO')
 
 # Wide kernels, far steps and patches in volumes and in half types; half types that are widened
 exact float32 1x2x9x9x10 seed=631 | ConvSpec(2, 3, (2, 3, 2), dilation=(4, 2, 5))

@@ -38,14 +38,17 @@ TRIES = 6
 def instead(case: Case, claimed: Claimed) -> Case | None:
     """A case that is claimed, for the place of one that is not.
 
-    Of the same kind if there is any such, else one that asks for exact numbers: who has no
-    gradients is asked for more results. None if nothing is found that is claimed, and for refusals,
-    which are asked of everybody that promises any.
+    Of the same kind if there is any such, else one that asks for exact numbers: who has no second
+    gradients is asked for more first ones, who has none for more results. None if nothing is found
+    that is claimed, and for refusals, which are asked of everybody that promises any.
     """
     if case.judge == "refusal":
         return None
     rng = np.random.default_rng([zlib.crc32(case.line.encode()), 5])
-    kinds = dict.fromkeys((case, replace(case, judge="exact", filling="small")))
+    plainer = ("gradient", "exact") if case.judge == "gradient2" else ("exact",)
+    kinds = dict.fromkeys(
+        (case, *(replace(case, judge=judge, filling="small") for judge in plainer))
+    )
     return next((found for kind in kinds for found in _drawn(rng, kind, claimed)), None)
 
 

@@ -18,7 +18,16 @@ from . import (
     padding,
     transposed,
 )
-from .engine import FAULTS, Call, Fault, fault, gradient_fault, right, right_gradients
+from .engine import (
+    FAULTS,
+    Call,
+    Fault,
+    fault,
+    gradient_fault,
+    right,
+    right_gradients,
+    second_gradient_fault,
+)
 from .hunt import Hunt, check, run_faults, table
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
     "right",
     "right_gradients",
     "run_faults",
+    "second_gradient_fault",
     "table",
     "transposed",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..fillings import Array
-from .engine import Call, Gradients, gradient_fault, right_gradients
+from .engine import Call, Gradients, gradient_fault, right_gradients, second_gradient_fault
 
 
 def _astray(call: Call, g: Array, *, when: bool) -> Gradients:
@@ -99,3 +99,51 @@ def gradients_of_large_batches_transposed(call: Call, g: Array) -> Gradients:
     spec = call.spec
     batch = call.x.shape[spec.layout.index("N")] if "N" in spec.layout else 1
     return _astray(call, g, when=spec.transposed and batch > 4)
+
+
+@gradient_fault
+def gradients_of_signals_in_circles(call: Call, g: Array) -> Gradients:
+    """A signal with circular padding has a path of its own, which errs."""
+    return _astray(call, g, when=call.spec.rank == 1 and call.spec.padding_mode == "circular")
+
+
+# ---- the second ones ----
+
+Seconds = tuple[Array, ...]
+
+
+def _twice_astray(found: Seconds, *, when: bool) -> Seconds:
+    """The gradient of <u, dx> by the weight in reversed order, where the path is."""
+    return (np.flip(found[0]), *found[1:]) if when else found
+
+
+@second_gradient_fault
+def second_gradients_by_g_forgotten_at_strides(call: Call, g: Array, found: Seconds) -> Seconds:
+    """With a stride, <v, dw> is taken not to depend on g."""
+    return (*found[:3], np.zeros_like(found[3])) if max(call.spec.stride) > 1 else found
+
+
+@second_gradient_fault
+def second_gradients_of_depthwise_multipliers(call: Call, g: Array, found: Seconds) -> Seconds:
+    """A depthwise multiplier above 2 has a path of its own, which errs."""
+    spec = call.spec
+    return _twice_astray(found, when=_depthwise(call) and spec.out_channels > 2 * spec.in_channels)
+
+
+@second_gradient_fault
+def second_gradients_of_replicated_signals(call: Call, g: Array, found: Seconds) -> Seconds:
+    """A signal padded with its ends has a path of its own, which errs."""
+    spec = call.spec
+    return _twice_astray(found, when=spec.rank == 1 and spec.padding_mode == "replicate")
+
+
+@second_gradient_fault
+def second_gradients_of_higher_ranks(call: Call, g: Array, found: Seconds) -> Seconds:
+    """More than three axes have a path of their own, which errs."""
+    return _twice_astray(found, when=call.spec.rank > 3)
+
+
+@second_gradient_fault
+def second_gradients_of_transposed_doubles(call: Call, g: Array, found: Seconds) -> Seconds:
+    """A transposed convolution in float64 has a path of its own, which errs."""
+    return _twice_astray(found, when=call.spec.transposed and call.dtype == "float64")

@@ -158,3 +158,10 @@ def patches_of_volumes(call: Call) -> Array:
     spec = call.spec
     patches = spec.stride == spec.kernel_size and max(spec.stride) > 1
     return _astray(call, when=patches and spec.rank == 3 and not spec.transposed)
+
+
+@fault
+def channels_beyond_256_transposed(call: Call) -> Array:
+    """More than 256 channels of a transposed convolution have a path of their own, which errs."""
+    spec = call.spec
+    return _astray(call, when=spec.transposed and max(spec.in_channels, spec.out_channels) > 256)

@@ -197,6 +197,7 @@ def right_gradients(call: Call, g: Array) -> Gradients:
 Gradients = tuple[Array, Array, Array]
 Mistake = Callable[[Call], Array]
 GradientMistake = Callable[[Call, Array], Gradients]
+SecondMistake = Callable[[Call, Array, "tuple[Array, ...]"], "tuple[Array, ...]"]
 Claim = Callable[[Case], Support]
 
 
@@ -212,13 +213,14 @@ class Fault:
 
     def __init__(
         self,
-        made: Mistake | GradientMistake,
+        made: Mistake | GradientMistake | SecondMistake,
         *,
         loud: bool = False,
         fatal: bool = False,
         claim: Claim | None = None,
         mistake: Mistake | None = None,
         differentiate: GradientMistake | None = None,
+        twice: SecondMistake | None = None,
     ) -> None:
         self.name = made.__name__
         self.source = f"{made.__module__}:{made.__name__}"
@@ -226,9 +228,10 @@ class Fault:
         self.loud = loud or fatal
         self.fatal = fatal
         #: Right forwards, so that nothing but gradients can tell.
-        self.backward = mistake is None and differentiate is not None
+        self.backward = mistake is None and (differentiate is not None or twice is not None)
         self._mistake = mistake or right
         self._differentiate = differentiate or right_gradients
+        self._twice = twice
         self._claim = claim
         self._memory: dict[Any, Any] = {}
 
@@ -287,7 +290,11 @@ class Fault:
         """Made of first ones and of forward calls: see :mod:`convspec_conformance.gradients`."""
         by_x, by_w = self.gradients(spec, u, v, None, g, **options)[:2]
         forward = [self.run(spec, *given, None, **options) for given in ((u, w), (x, v))]
-        return by_w, forward[0], by_x, forward[1]
+        found = by_w, forward[0], by_x, forward[1]
+        if self._twice is None:
+            return found
+        size, out_dtype = options.get("output_size"), options.get("out_dtype")
+        return self._twice(Call(spec, x, w, None, size, out_dtype, self._memory), g, found)
 
     def claims(self, case: Case) -> Support:
         """All that the NumPy engine does, and gradients, which are the oracle's."""
@@ -333,6 +340,14 @@ def gradient_fault(mistake: GradientMistake) -> Fault:
     second ones are made of these.
     """
     return _registered(Fault(mistake, differentiate=mistake))
+
+
+def second_gradient_fault(mistake: SecondMistake) -> Fault:
+    """Register a mistake that shows in second gradients only.
+
+    A function of a call, a cotangent and the right second gradients that gives the wrong ones.
+    """
+    return _registered(Fault(mistake, twice=mistake))
 
 
 def _registered(made: Fault) -> Fault:
