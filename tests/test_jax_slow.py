@@ -15,7 +15,7 @@ from convspec import ConvSpec
 from convspec.algorithms import ALGORITHMS
 from convspec.plan import Call
 from convspec.rewrites import RULES
-from convspec_jax import JaxBackend, backend
+from convspec_jax import JaxBackend, _gradients, backend
 from generators import integers
 
 
@@ -178,3 +178,67 @@ def test_a_nan_stays_in_its_group(spec: ConvSpec) -> None:
     assert np.isnan(y).any((0, *range(2, y.ndim))).tolist() == [
         1 <= channel * 3 // spec.out_channels < 2 for channel in range(spec.out_channels)
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (ConvSpec(3, 4, (3, 2), (2, 1), 1, dilation=(1, 2)), "concatenate"),
+        (ConvSpec(3, 4, (3, 3), layout="HNWC", weight_layout="HWIO", bias=False), "concatenate"),
+        (ConvSpec(20, 3, (2, 2, 1), layout="CDHWN"), "concatenate"),  # one call for each depth tap
+        (ConvSpec(3, 4, (1, 1)), "dot_general"),
+        (ConvSpec(3, 4, 1, layout="WCN", output_layout="NWC"), "dot_general"),
+    ],
+)
+def test_gradients_of_the_weight(
+    spec: ConvSpec, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts of the batch or as a matrix product, and every transform goes through."""
+    shape = tuple({"N": 5, "C": spec.in_channels}.get(letter, 6) for letter in spec.layout)
+    rng = np.random.default_rng(6)
+    x, w, c, v = (
+        jnp.asarray(integers(rng, s, "float32"))
+        for s in (shape, spec.weight_shape, spec.output_shape(shape), spec.weight_shape)
+    )
+    b = [jnp.zeros(spec.bias_shape)] if spec.bias else []
+
+    def run(x: Any, w: Any) -> list[Any]:
+        def y(x: Any, w: Any) -> Any:
+            return spec(x, w, *b)
+
+        def of_weight(x: Any, w: Any) -> Any:
+            return jax.grad(lambda w: (y(x, w) ** 2 * c).sum())(w)
+
+        return [
+            y(x, w),
+            of_weight(x, w),
+            jax.jvp(y, (x, w), (2 * x, v))[1],
+            jax.grad(lambda x: (y(x, w) * c).sum())(x),
+            jax.jvp(lambda w: of_weight(x, w), (w,), (v,))[1],
+            jax.grad(lambda w: (of_weight(x, w) * v).sum())(w),
+            jax.grad(lambda x: (of_weight(x, w) * v).sum())(x),
+            jax.vmap(of_weight, (None, 0))(x, jnp.stack([w, v])),
+            jax.vmap(of_weight, (0, None))(jnp.stack([x, -x]), w),
+            jax.grad(jax.checkpoint(lambda w: (y(x, w) * c).sum()))(w),
+        ]
+
+    monkeypatch.setattr(_gradients, "WORTHWHILE", 2**60)
+    plain = jax.jit(run).lower(x, w)
+    expected = plain.compile()(x, w)
+    for bound in ("POSITIONS", "CHANNELS", "WORTHWHILE"):
+        monkeypatch.setattr(_gradients, bound, 1)
+    jax.clear_caches()
+    ours = jax.jit(run).lower(x, w)
+    assert ours.as_text().count(told) > plain.as_text().count(told)
+    for got, exact in zip(ours.compile()(x, w), expected, strict=True):
+        np.testing.assert_array_equal(got, exact)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize(
+    ("batch", "groups", "told"), [(32, 1, True), (16, 1, False), (32, 2, False)]
+)
+def test_where_the_gradient_of_the_weight_stays_xlas(batch: int, groups: int, told: bool) -> None:
+    spec = ConvSpec(8, 64, (3, 3), padding=1, groups=groups, bias=False)
+    x, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, 8, 32, 32), spec.weight_shape))
+    assert ("custom_jvp" in str(jax.make_jaxpr(spec)(x, w))) == told

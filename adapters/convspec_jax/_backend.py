@@ -15,8 +15,9 @@ from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
+from ._gradients import differentiable
 from ._guards import shortcut
-from ._kernel import conv, misread
+from ._kernel import misread
 from ._sharded import takes_shards
 from ._slow import faster
 
@@ -27,7 +28,7 @@ class JaxBackend(PlanBackend):
     """JAX arrays and tracers of any rank; every axis order goes to XLA as it is."""
 
     name = "jax"
-    operations = {**_arrays.OPERATIONS, "conv": conv}
+    operations = {**_arrays.OPERATIONS, "conv": differentiable}
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
     pads_symbols = False
