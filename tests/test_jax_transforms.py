@@ -41,6 +41,29 @@ def test_export_with_symbolic_sizes(name: str) -> None:
         assert np.array_equal(y, spec(x, weight, bias))
 
 
+VOLUMES = {
+    "without padding": ConvSpec(2, 4, 3, layout="NCDHW"),
+    "groups": ConvSpec(32, 4, (2, 3, 1), groups=2, layout="NDHWC"),
+    "spread on every axis": ConvSpec(
+        2, 4, (2, 2, 3), (3, 2, 2), 1, transposed=True, layout="NCDHW"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_export_asks_of_no_product_of_sizes(name: str) -> None:
+    """Of n * (d - 2) JAX cannot tell that it is not below 0, whatever it is told of n and d."""
+    spec = VOLUMES[name]
+    letters = [str(spec.in_channels) if c == "C" else c.lower() for c in spec.layout]
+    scope = jax.export.SymbolicScope([f"{c.lower()} >= 3" for c in spec.spatial])
+    shape = jax.export.symbolic_shape(", ".join(letters), scope=scope)
+    x, weight, bias = arrays(spec, 3)
+    exported = jax.export.export(jax.jit(spec))(
+        jax.ShapeDtypeStruct(shape, np.float32), weight, bias
+    )
+    assert np.array_equal(exported.call(x, weight, bias), spec(x, weight, bias))
+
+
 def test_exports_do_not_share_symbols() -> None:
     """Two programs with the same names for other sizes, and one that is traced twice."""
     spec = SPECS["channels last"]

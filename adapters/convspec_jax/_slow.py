@@ -24,6 +24,7 @@ from math import prod
 import jax
 
 from convspec.plan import Call
+from convspec.symbols import known
 
 #: Up to as many input channels the depth taps are stacked. At 3: 6 times raw stacked and 2.5 times
 #: added up; at 32: 3.8 and 4.8; at 512: 0.6 and 1.1.
@@ -62,7 +63,7 @@ def faster(call: Call) -> str:
         return "groups" if dense else ""
     if call.groups > 1:
         return _grouped(call)
-    if call.rank != 3 or _product(call) or not _worthwhile(call):
+    if call.rank != 3 or _product(call) or not _worthwhile(call) or not _merges(call):
         return ""
     if call.in_channels <= STACKED_CHANNELS:
         return "stack"
@@ -106,13 +107,29 @@ def _grouped(call: Call) -> str:
         return "groups"
     if call.rank != 3:
         return ""
-    return "groups" if call.groups <= GROUP_CALLS else "rank"
+    if call.groups <= GROUP_CALLS:
+        return "groups"
+    return "rank" if _merges(call) else ""
 
 
 def _worthwhile(call: Call) -> bool:
     """Whether the kernel may take longer than the call around it."""
     products = call.in_channels // call.groups * prod(call.kernel_size)
     return call.symbolic or products * prod(call.output_shape) >= WORTHWHILE
+
+
+def _merges(call: Call) -> bool:
+    """Whether JAX can tell that batch * depth of the output is not below 0.
+
+    Of unknown sizes it asks that before it reshapes, and of a product such as n * (d - 2) it cannot
+    tell, whatever it is told of n and of d.
+    """
+    depth = call.output_size[0]
+    if known(call.batch) or known(depth):
+        return True
+    term, number = depth.terms
+    divided = term.expression[0] == "//"  # which JAX does not multiply out
+    return bool(number >= 0 and (divided or term.sign == 1))
 
 
 def _product(call: Call) -> bool:

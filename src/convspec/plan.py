@@ -202,6 +202,8 @@ def permute(x: Node, axes: Sequence[int]) -> Node:
 
 def reshape(x: Node, shape: Sequence[Size]) -> Node:
     """``x`` in another shape of the same size, row-major."""
+    while x.op == "reshape":
+        (x,) = x.args
     if tuple(shape) == x.shape:
         return x
     return Node("reshape", (x,), {"shape": tuple(shape)}, tuple(shape), x.dtype)
@@ -311,15 +313,24 @@ def window(x: Node, by_axis: Mapping[int, Pair], sizes: Mapping[int, Size]) -> N
     return x
 
 
-def stuff(x: Node, axis: int, step: int) -> Node:
-    """step-1 zeros between the elements of an axis: size (n-1)*step + 1."""
-    if step == 1:
+def stuff(x: Node, steps: Mapping[int, int]) -> Node:
+    """step-1 zeros between the elements of each axis named: size (n-1)*step + 1.
+
+    Zeros come behind every element of all axes, and only then are the last ones cropped: axes that
+    are merged meanwhile have sizes n*step, whose product is seen to be positive whatever n is.
+    """
+    steps = {axis: step for axis, step in steps.items() if step != 1}
+    if not steps:
         return x
-    n, before, after = x.shape[axis], x.shape[:axis], x.shape[axis + 1 :]
-    y = reshape(x, (_product(before), n, 1, _product(after)))
-    y = pad(y, ((0, 0), (0, 0), (0, step - 1), (0, 0)))
-    y = reshape(y, (*before, n * step, *after))
-    return slice_axis(y, axis, 0, (n - 1) * step + 1)
+    y, whole = x, list(x.shape)
+    for axis in sorted(steps, reverse=True):  # those before it keep their places
+        y = reshape(y, (*y.shape[: axis + 1], 1, *y.shape[axis + 1 :]))
+        y = pad_axis(y, axis + 1, (0, steps[axis] - 1))
+        whole[axis] = whole[axis] * steps[axis]
+    y = reshape(y, whole)
+    for axis, step in steps.items():
+        y = slice_axis(y, axis, 0, (x.shape[axis] - 1) * step + 1)
+    return y
 
 
 # ---- running ----

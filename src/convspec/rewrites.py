@@ -99,8 +99,8 @@ def groups(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
 
 def dilation(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """A dilated kernel is the same kernel with zeros in between."""
-    for letter, d in zip(call.spatial, call.dilation, strict=True):
-        w = plan.stuff(w, call.w_layout.index(letter), d)
+    axes = map(call.w_layout.index, call.spatial)
+    w = plan.stuff(w, dict(zip(axes, call.dilation, strict=True)))
     return work.conv(replace(call, kernel_size=call.extents, dilation=(1,) * call.rank), x, w, b)
 
 
@@ -158,8 +158,8 @@ def forward_arrays(work: Lowering, call: Call, x: Node, w: Node) -> tuple[Orders
 
 def input_dilation(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """Put the zeros between the input's elements."""
-    for letter, s in zip(call.spatial, call.input_dilation, strict=True):
-        x = plan.stuff(x, call.x_layout.index(letter), s)
+    axes = map(call.x_layout.index, call.spatial)
+    x = plan.stuff(x, dict(zip(axes, call.input_dilation, strict=True)))
     sizes = tuple(
         (n - 1) * s + 1 for n, s in zip(call.input_size, call.input_dilation, strict=True)
     )

@@ -17,6 +17,8 @@ Expression = tuple[Any, ...]
 class Symbol:
     """A size that is not known yet. It has ``+ - * //``, and no order.
 
+    Plain numbers are added up: a sum has one at most, as its second operand.
+
     Attributes:
         expression: ``("x", axis)``, ``("output_size", i)``, or an operator with two operands.
         sign: 1 for at least 0, -1 for at most 0, 0 where that is not known either.
@@ -29,28 +31,47 @@ class Symbol:
         self.sign = sign
 
     def __add__(self, other: Size) -> Symbol:
+        if known(other):
+            term, number = self.terms
+            if number:
+                total: Symbol = term + (number + other)
+                return total
+            if other == 0:
+                return self
         return Symbol(("+", self, other), 1 if self.sign == _sign(other) == 1 else 0)
 
     def __radd__(self, other: int) -> Symbol:
         return self + other
 
     def __sub__(self, other: Size) -> Symbol:
-        return Symbol(("-", self, other))
+        return self + -other if known(other) else Symbol(("-", self, other))
 
     def __rsub__(self, other: int) -> Symbol:
         return Symbol(("-", other, self))
 
     def __mul__(self, other: Size) -> Symbol:
+        if known(other) and other == 1:
+            return self
         return Symbol(("*", self, other), self.sign * _sign(other))
 
     def __rmul__(self, other: int) -> Symbol:
         return self * other
 
     def __floordiv__(self, other: int) -> Symbol:
+        if other == 1:
+            return self
         return Symbol(("//", self, other), self.sign)  # by strides and the like, which are above 0
 
     def __neg__(self) -> Symbol:
         return Symbol(("-", 0, self), -self.sign)
+
+    @property
+    def terms(self) -> tuple[Symbol, int]:
+        """This size without the plain number that is added to it, and that number."""
+        operator, *operands = self.expression
+        if operator == "+" and known(operands[1]):
+            return operands[0], operands[1]
+        return self, 0
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Symbol) and self.expression == other.expression
