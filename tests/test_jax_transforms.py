@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -243,3 +245,22 @@ def test_a_volume_in_four_parts_exchanges_borders() -> None:
             assert (found["convolution"] > 1) == several, (name, found)
             assert found["all-reduce"] == 0, (name, found)
             assert all(found["sharded"]), (name, found)
+
+
+def test_symbolic_sizes_that_have_to_be_known_are_named() -> None:
+    """With the constraint that the error asks for, the export goes through."""
+    spec = ConvSpec(1, 1, (3, 3), padding=(2, 0), padding_mode="reflect", bias=False)
+    weight = jax.ShapeDtypeStruct(spec.weight_shape, np.float32)
+
+    def exported(constraints: tuple[str, ...]) -> Any:
+        shape = jax.export.symbolic_shape("n, 1, h, w", constraints=constraints)
+        return jax.export.export(jax.jit(spec))(jax.ShapeDtypeStruct(shape, np.float32), weight)
+
+    with pytest.raises(convspec.ConvSpecError, match=r"tell whether h - 3 >= 0") as caught:
+        exported(())
+    asked = re.search(r"constraints=\['(.*?)'\]", str(caught.value))
+    assert asked is not None
+    x = np.arange(30, dtype=np.float32).reshape(1, 1, 5, 6)
+    w = np.ones(spec.weight_shape, np.float32)
+    found = exported((asked[1], "w >= 3")).call(x, w)
+    np.testing.assert_array_equal(found, convspec.reference(spec, x, w))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import wraps
 from typing import Any
 
 import jax
 
 from convspec import dtypes
 from convspec.backend import Capabilities, Environment, Guard, Kernel
+from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders
 from convspec.plan import Call
 from convspec.problem import Problem
@@ -106,7 +109,7 @@ class JaxBackend(PlanBackend):
         return takes_shards(super().prepare(problem, env), problem, env)
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
-        return kernel if env.traced else jax.jit(kernel)
+        return _told(kernel) if env.traced else jax.jit(kernel)
 
     def prologue(self, lowered: Lowered) -> str:
         lines = "import jax\nimport jax.numpy as jnp"
@@ -125,3 +128,23 @@ class JaxBackend(PlanBackend):
 
     def to_numpy(self, x: Any) -> Any:
         return _arrays.to_numpy(x)
+
+
+def _told(kernel: Kernel) -> Kernel:
+    """The kernel, and what it has to know of symbolic sizes in a ``ConvSpecError``."""
+
+    @wraps(kernel)
+    def told(*arrays: Any, **options: Any) -> Any:
+        try:
+            return kernel(*arrays, **options)
+        except jax.errors.InconclusiveDimensionOperation as error:
+            asked = re.search(r"comparison '(.*?)' (>=|==) '(.*?)'", str(error))
+            open_ = "" if asked is None else " ".join(asked.groups())
+            shapes = ", ".join(str(array.shape) for array in arrays)
+            raise UnsupportedError(
+                f"x: sizes of the symbolic shapes {shapes} do not tell whether {open_ or error}.\n"
+                f"  Say it where the sizes are made: jax.export.symbolic_shape(..., "
+                f"constraints=[{open_!r}])."
+            ) from error
+
+    return told
