@@ -13,7 +13,14 @@ import pytest
 
 import convspec
 import convspec_conformance as conformance
-from convspec import ConvSpec, ConvSpecError, LayoutError, ShapeError, UnsupportedError
+from convspec import (
+    ConvSpec,
+    ConvSpecError,
+    LayoutError,
+    ShapeError,
+    Support,
+    UnsupportedError,
+)
 from convspec.dtypes import COMPLEX, HALF, INTEGER
 from convspec_conformance import bounds, drawing, fillings, judges, oracles, special
 from convspec_conformance.cases import GRADIENTS, JUDGES, VIEWS, WRONGS, Case
@@ -465,9 +472,50 @@ def test_anything_that_a_target_raises_is_a_verdict() -> None:
     assert statuses == {"error", "fail"}
 
 
+class Plain:
+    """Right for plain convolutions; takes others, which it does not claim, for plain ones."""
+
+    name = "plain"
+    typed_refusals = False
+
+    def claims(self, case: Case) -> Support:
+        spec = case.spec
+        plain = ConvSpec(spec.in_channels, spec.out_channels, spec.kernel_size, bias=spec.bias)
+        return Support(spec == plain, "native", "" if spec == plain else "only plain convolutions")
+
+    def run(self, spec: ConvSpec, x: Any, w: Any, b: Any, **options: Any) -> Any:
+        plain = ConvSpec(spec.in_channels, spec.out_channels, spec.kernel_size, bias=spec.bias)
+        return convspec.reference(plain, x, w, b, **options)
+
+
+def test_a_property_asks_nothing_that_is_not_claimed() -> None:
+    for judge in ("shift", "layout", "adjoint"):
+        case = conformance.parse(
+            f"{judge} float32 2x3x5x6 seed=1 | ConvSpec(3, 3, (2, 3), bias=False)"
+        )
+        assert conformance.judge(case, Plain()).status == "unclaimed"
+    for judge in ("linearity", "batch"):
+        case = conformance.parse(
+            f"{judge} float32 2x3x5x6 seed=1 | ConvSpec(3, 3, (2, 3), bias=False)"
+        )
+        assert conformance.judge(case, Plain()).status == "pass"
+
+
+def test_any_integers_have_the_ends_of_their_type() -> None:
+    case = conformance.parse(
+        "exact int8 1x2x9 seed=1 filling=wide | ConvSpec(2, 2, (3,), bias=False)"
+    )
+    x, w, _ = fillings.arrays(case)
+    for array in (x, w):
+        assert (array.min(), array.max()) == (-128, 127)
+
+
 def test_targets_by_name() -> None:
     assert conformance.load("numpy").name == "numpy"
     assert conformance.load("convspec_numpy:backend").name == "numpy"
+    plain = conformance.load(f"{__name__}:Plain")
+    assert plain.name == "plain"
+    assert conformance.judge(STANDARD[0], plain).status == "unclaimed"
     with pytest.raises(ConvSpecError, match=re.escape("backend: 'nowhere:x' could not be loaded")):
         conformance.load("nowhere:x")
     with pytest.raises(ConvSpecError, match=r"is neither a convspec\.Backend"):

@@ -34,7 +34,7 @@ def test_commands(command: str) -> None:
     for line in getattr(parsed, "case", []):
         conformance.parse(line)
     for text in getattr(parsed, "only", []):
-        cases = conformance.suite("smoke")
+        cases = conformance.suite(parsed.level)
         assert any(text in label for case in cases for label in (case.line, *labels(case)))
 
 

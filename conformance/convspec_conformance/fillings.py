@@ -246,8 +246,12 @@ def _exact(case: Case, dtype: str) -> int:
 
 
 def _any_bits(rng: np.random.Generator, shape: Any, dtype: str) -> Array:
+    """Any integers of a type, its least and its greatest among them."""
     raw = rng.integers(0, 256, (prod(shape), np.dtype(dtype).itemsize), dtype=np.uint8)
-    return raw.view(dtype).reshape(shape)
+    numbers = raw.view(dtype)[:, 0]
+    ends = rng.permutation(len(numbers))[:2]
+    numbers[ends] = [np.iinfo(dtype).min, np.iinfo(dtype).max][: len(ends)]
+    return numbers.reshape(shape)
 
 
 def _real(rng: np.random.Generator, shape: Any, dtype: str) -> Array:

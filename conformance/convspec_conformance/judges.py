@@ -82,7 +82,7 @@ def _computed(case: Case, target: Target, claim: Support) -> Verdict:
             return _in_threads(case, target)
         if case.judge in GRADIENTS:
             return _differentiated(case, target)
-        return _held(case, target)
+        return _held(case, properties.Claimed(case, target) if claim else target)
     except UnsupportedError as error:
         if not claim or case.judge in properties.PROPERTIES:  # which ask for other specs too
             return Verdict("unclaimed", str(error))

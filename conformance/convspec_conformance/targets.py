@@ -192,8 +192,8 @@ class BackendTarget:
 def load(name: str) -> Target:
     """The target called ``name``: see :mod:`convspec_conformance.catalogue`.
 
-    The object of ``package.module:object`` may be a backend, a target, or a function of no
-    arguments that gives one.
+    The object of ``package.module:object`` may be a backend, a target, or a function or class
+    that gives one without arguments.
 
     Raises:
         BackendNotFoundError: there is no such backend.
@@ -209,7 +209,8 @@ def load(name: str) -> Target:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConvSpecError(f"backend: {name!r} could not be loaded: {error}.") from error
-    if not isinstance(found, Backend) and not hasattr(found, "run") and callable(found):
+    made = isinstance(found, Backend) or (hasattr(found, "run") and not isinstance(found, type))
+    if not made and callable(found):
         found = found()
     if isinstance(found, Backend):
         return BackendTarget(found)

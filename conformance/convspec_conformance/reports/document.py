@@ -223,19 +223,18 @@ def headline(target: Mapping[str, Any]) -> str:
         claimed = f"{percent(target['claimed_share'])} of the convolutions"
         if target["gradient_share"] is not None:
             claimed += f" and {percent(target['gradient_share'])} of the gradients"
-        bad = failed(target)
-        lines.append(
-            f"{name} claims {claimed} in the suite; "
-            f"{bad or 'none'} of {_asked(target)} {'is' if bad == 1 else 'are'} bad."
-        )
+        lines.append(f"{name} claims {claimed} in the suite; {_found(target, failed(target))}.")
     if target["claimable"]:
         lines.append(f"{name} could claim {target['claimable']} more cases: it passes them.")
     return "\n".join(lines)
 
 
-def _asked(target: Mapping[str, Any]) -> str:
-    more = target["steered"]
-    return f"{surveyed(target)} cases" + (f", and {more} drawn for it," if more else "")
+def _found(target: Mapping[str, Any], bad: int) -> str:
+    asked, drawn = f"{surveyed(target)} cases", target["steered"]
+    wrong, are = bad or "none", "is" if bad == 1 else "are"
+    if drawn:
+        return f"of {asked} and {drawn} drawn for it, {wrong} {are} bad"
+    return f"{wrong} of {asked} {are} bad"
 
 
 def text(report: Document) -> str:
