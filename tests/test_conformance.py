@@ -93,12 +93,13 @@ class Narrow:
     """Claims one dtype, one rank and one order, of the plainest convolutions there are."""
 
     name: str = "narrow"
+    dtype: str = "float32"
 
     def __call__(self, case: Case) -> bool:
         spec = case.spec
         plain = spec.groups == 1 and not spec.transposed and spec.padding_mode == "zeros"
         last = (spec.layout, spec.output_layout, spec.weight_layout) == ("NHWC", "NHWC", "HWIO")
-        return plain and last and (case.dtype, case.out_dtype) == ("float32", None)
+        return plain and last and (case.dtype, case.out_dtype) == (self.dtype, None)
 
 
 def test_who_claims_little_is_asked_as_much_as_others() -> None:
@@ -119,6 +120,15 @@ def test_who_claims_little_is_asked_as_much_as_others() -> None:
         if case and case.judge == place.judge
     ]
     assert len(kept) > 0.8 * len(drawn)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "int8", "complex64"])
+def test_who_claims_one_type_is_asked_as_much(dtype: str) -> None:
+    narrow = Narrow(dtype=dtype)
+    places = [case for case in STANDARD if case.judge != "refusal" and not narrow(case)][::40]
+    drawn = [case for case in (instead(case, narrow) for case in places) if case is not None]
+    assert len(drawn) > 0.7 * len(places)
+    assert all(narrow(case) and possible(case.line) == case for case in drawn)
 
 
 def test_in_the_place_of_a_refusal_or_of_nothing_comes_nothing() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from convspec import ConvSpec, ConvSpecError
+from convspec import ConvSpec, ConvSpecError, dtypes
 from convspec.conventions import CONVENTIONS
 
 from .cases import Case
@@ -69,17 +69,19 @@ def _plainer(rng: np.random.Generator, case: Case, claimed: Claimed) -> Case | N
     """``case`` with as few of its choices given up as make it one that is claimed."""
 
     def good(case: Case) -> bool:
-        return fair(case) and claimed(case)
+        return claimed(case) and fair(case)
 
     steps = [case]
     for move in MOVES:
         steps.append(_moved(steps[-1], [move]))
-    found = next((order for order in ORDERS if good(_moved(steps[-1], [order]))), None)
+    plainest = [(order, _moved(steps[-1], [order])) for order in ORDERS]
+    ends = ((typed, order) for typed in TYPES for order, case in plainest if good(typed(case)))
+    found = next(ends, None)
     if found is None:
         return None
     # What did nothing is no choice given up; of the rest, leave out what is not needed.
     needed = [move for move, (a, b) in zip(MOVES, pairwise(steps), strict=True) if a != b]
-    needed.append(found)
+    needed.extend(found)
     for move in [needed[i] for i in rng.permutation(len(needed))]:
         fewer = [other for other in needed if other is not move]
         if good(_moved(case, fewer)):
@@ -97,6 +99,10 @@ def _moved(case: Case, moves: Sequence[Move]) -> Case:
         if case.judge not in PROPERTIES or fair(moved):
             case = moved
     return case
+
+
+def _typed(dtype: str) -> Move:
+    return lambda case: replace(case, dtype=dtype, out_dtype=None)
 
 
 def _with(**changes: Any) -> Move:
@@ -168,9 +174,8 @@ def _one_axis_less(case: Case) -> Case:
     return without_axis(case, case.spec.rank - 1) if case.spec.rank > 1 else case
 
 
-#: How a case is made plainer: each gives up one choice; the order of the axes is the last.
+#: How a case is made plainer: each gives up one choice; type and order of the axes are the last.
 MOVES: tuple[Move, ...] = (
-    lambda case: replace(case, dtype="float32", out_dtype=None),
     lambda case: replace(case, out_dtype=None),
     lambda case: replace(case, view="plain"),
     _with(kernel_size=1),
@@ -187,6 +192,8 @@ MOVES: tuple[Move, ...] = (
     _batched,
     _one_axis_less,
 )
+#: One for each type, of which a backend may know one alone; float32 is the likeliest.
+TYPES = tuple(_typed(name) for name in ("float32", *(n for n in dtypes.ALL if n != "float32")))
 #: One for each order that frameworks have.
 ORDERS = tuple(
     _ordered(names[0])
