@@ -211,7 +211,8 @@ def test_every_value_and_most_pairs_of_choices_are_covered() -> None:
 
 def test_every_value_of_a_choice_meets_second_gradients() -> None:
     """Which are few: what is not in the regressions is drawn for being new."""
-    floating = [case for case in STANDARD if case.dtype not in INTEGER]
+    # Of more axes than four there are one or two cases in a level.
+    floating = [c for c in STANDARD if c.dtype not in INTEGER and c.spec.rank <= 4]
     exact = {v for case in floating if case.judge == "exact" for v in features(case).items()}
     second = {v for case in STANDARD if case.judge == "gradient2" for v in features(case).items()}
     missing = {name for name, _ in exact - second} - {"filling"}
@@ -226,7 +227,7 @@ def test_first_gradients_are_judged_with_second_ones() -> None:
     case = next(c for c in STANDARD if c.judge == "gradient2" and c.input_shape[0])
     verdict = conformance.judge(case, Doubled(convspec.get_backend("torch")))
     assert verdict.status == "fail"
-    assert verdict.detail.startswith("the gradient by x: ")
+    assert verdict.detail.startswith("the gradient by ")
 
 
 def test_where_second_gradients_are_not_claimed_first_ones_are_asked_for() -> None:

@@ -78,7 +78,7 @@ def test_every_kind_is_there() -> None:
     kinds = {(case.judge, case.filling) for case in STANDARD}
     assert kinds == {
         *(("gradient", filling) for filling in FILLED),
-        ("gradient2", "small"),
+        *(("gradient2", filling) for filling in ("small", "wide")),
     }
     assert {case.spec.transposed for case in STANDARD} == {True, False}
     assert {case.spec.padding_mode for case in STANDARD} >= {"reflect", "replicate", "circular"}
