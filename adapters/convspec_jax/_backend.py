@@ -139,12 +139,14 @@ def _told(kernel: Kernel) -> Kernel:
             return kernel(*arrays, **options)
         except jax.errors.InconclusiveDimensionOperation as error:
             asked = re.search(r"comparison '(.*?)' (>=|==) '(.*?)'", str(error))
-            open_ = "" if asked is None else " ".join(asked.groups())
+            known = " ".join(asked.groups()) if asked else ""
             shapes = ", ".join(str(array.shape) for array in arrays)
             raise UnsupportedError(
-                f"x: sizes of the symbolic shapes {shapes} do not tell whether {open_ or error}.\n"
+                f"x: sizes of the symbolic shapes {shapes} do not tell whether {known}.\n"
                 f"  Say it where the sizes are made: jax.export.symbolic_shape(..., "
-                f"constraints=[{open_!r}])."
+                f"constraints=[{known!r}])."
+                if asked
+                else f"x: sizes of the symbolic shapes {shapes} leave open what is needed: {error}"
             ) from error
 
     return told

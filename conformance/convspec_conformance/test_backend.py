@@ -91,6 +91,7 @@ def test_case(
         other = None if answer.claimed else convspec_worker.instead(convspec_case)
         if other is not None and other not in expected:
             _right(convspec_worker, other, convspec_worker.judge(other))
+        # Not run, and said so: something claimed was asked in its place, if there is any.
         pytest.skip(f"not claimed: {verdict.detail}")
     _right(convspec_worker, convspec_case, answer)
 
