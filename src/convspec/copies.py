@@ -30,9 +30,13 @@ Numbers = tuple[int, ...]
 #: cache. Smaller ones fit better, but Python's lock changes hands more often.
 BLOCK = 2**18
 #: The same of the compiled kernel, which has tiles of its own: a share of work for one core.
-COMPILED = 2**21
+COMPILED = 2**20
+#: Fewer such shares stay with the calling thread: until another core is awake, it has copied two.
+SHARES = 3
 #: Bytes of a cache line.
 LINE = 64
+#: Elements of these sizes are copied as integers, whatever they are.
+UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 #: Below this, handing out blocks costs more than it gives.
 SMALL = 2**19
 #: NumPy's inner loop runs along the output's contiguous axis; a shorter one is taken apart.
@@ -179,13 +183,14 @@ def _kernel() -> Callable[..., None] | None:
 
 def compiled(out: Array, x: Array) -> bool:
     """Copy ``x`` into a contiguous array of its shape; False if the kernel is not for it."""
-    if out.dtype != x.dtype or x.itemsize not in (1, 2, 4, 8) or not x.flags.aligned:
+    if out.dtype != x.dtype or x.itemsize not in UNSIGNED or not x.flags.aligned:
         return False
     if (kernel := _kernel()) is None:
         return False
-    if (plan := _plan(x.shape, x.strides, x.itemsize, COMPILED)) is None:
+    limit = COMPILED if x.nbytes >= SHARES * COMPILED else x.nbytes
+    if (plan := _plan(x.shape, x.strides, x.itemsize, limit)) is None:
         return False
-    flat = out.reshape(-1).view(f"u{out.itemsize}")
+    flat = out.reshape(-1).view(UNSIGNED[out.itemsize])
     address = x.__array_interface__["data"][0]
 
     def work(blocks: Iterator[tuple[int, int, Numbers]]) -> None:
@@ -201,9 +206,9 @@ def compiled(out: Array, x: Array) -> bool:
 
 def by_numpy(out: Array, x: Array) -> None:
     """Copy ``x`` into a contiguous array of its shape."""
-    if out.dtype == x.dtype and x.itemsize in (1, 2, 4, 8):
+    if out.dtype == x.dtype and x.itemsize in UNSIGNED:
         # Types that NumPy does not know would be copied one by one.
-        out, x = (a.view(f"u{a.itemsize}") for a in (out, x))
+        out, x = (a.view(UNSIGNED[a.itemsize]) for a in (out, x))
     axes = _axes(x.shape, x.strides)
     size = out.itemsize
     out = as_strided(out, axes.shape, tuple(step * size for step in axes.out_steps))

@@ -48,27 +48,42 @@ def _mixed(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _square(
-    typing: Any, out: Any, to: Any, out_step: Any, stored: Any, x: Any, at: Any, x_step: Any
+    typing: Any,
+    out: Any,
+    to: Any,
+    out_step: Any,
+    stored: Any,
+    x: Any,
+    at: Any,
+    x_step: Any,
+    loaded: Any,
 ) -> Any:
-    """Column i of 8 vectors as row i of the result, of which the first ``stored`` are wanted."""
+    """Column i of 8 vectors as row i of the result.
+
+    Only the first ``stored`` columns are wanted, and only the first ``loaded`` vectors are read.
+    """
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        out, to, out_step, stored, x, at, x_step = arguments
+        out, to, out_step, stored, x, at, x_step, loaded = arguments
         kind = signature.args[0]
         data, source = _ends(context, builder, kind, out, x)
-        rows = []
-        for _ in range(WIDTH):
-            rows.append(_load(builder, kind, source, at, WIDTH))
-            at = builder.add(at, x_step)
-        half = 1
-        while half < WIDTH:  # squares of side ``half`` change places across the diagonal
-            for i in (i for i in range(WIDTH) if not i & half):
-                a, b = rows[i], rows[i + half]
-                low = [n + WIDTH - half if n & half else n for n in range(WIDTH)]
-                high = [n + WIDTH if n & half else n + half for n in range(WIDTH)]
-                rows[i] = _mixed(builder, a, b, low)
-                rows[i + half] = _mixed(builder, a, b, high)
-            half *= 2
+        half = WIDTH // 2
+        parts = []
+        for i in range(1, WIDTH + 1):
+            right = builder.add(at, ir.Constant(at.type, half))
+            parts.append([_load(builder, kind, source, start, half) for start in (at, right)])
+            more = builder.icmp_signed("<", ir.Constant(loaded.type, i), loaded)
+            at = builder.select(more, builder.add(at, x_step), at)  # or the last one again
+        # Half of row i beside the same half of row i + 4: loads do what shuffles would have to.
+        pairs = [(parts[i][n], parts[i + half][n]) for n in (0, 1) for i in range(half)]
+        rows = [_mixed(builder, *pair, [*range(WIDTH)]) for pair in pairs]
+        low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+        for _ in range(2):  # four vectors at a time are zipped twice, in both halves
+            rows = [
+                _mixed(builder, rows[i], rows[i + 2], lanes)
+                for i in (0, 1, 4, 5)
+                for lanes in (low, high)
+            ]
         for i, row in enumerate(rows):
             wanted = builder.icmp_signed("<", ir.Constant(stored.type, i), stored)
             with builder.if_then(wanted, likely=True):
@@ -76,7 +91,8 @@ def _square(
             to = builder.add(to, out_step)
         return context.get_dummy_value()
 
-    return types.void(out, *(types.int64,) * 3, types.uint64, types.int64, types.int64), build
+    integers = (types.int64,) * 3
+    return types.void(out, *integers, types.uint64, *integers), build
 
 
 def _zip(count: int) -> Any:
@@ -169,7 +185,10 @@ def copy(
     o0, o1, o2, oa, _ = out_steps
     s0, s1, s2, sa, sb = x_steps
     straight = sb == 1
-    long, short = (na, nb) if straight else (min(LONG, na), TILE // min(LONG, na))
+    long, short = na, nb
+    if not straight:
+        short = min(nb, TILE // min(LONG, na))
+        long = min(na, TILE // short)
     for a in range(0, na, long):
         for b in range(0, nb, short):
             for i in range(n0):
@@ -209,7 +228,7 @@ def _tile(out: Any, to: int, oa: int, x: Any, at: int, sb: int, end: int, na: in
             for j in range(0, inner, WIDTH):
                 m, n = min(i, outer - WIDTH), min(j, inner - WIDTH)  # the last ones overlap
                 a, b = (m, n) if oa >= sb else (n, m)
-                _square(out, to + a * oa + b, oa, WIDTH, x, at + a + b * sb, sb)
+                _square(out, to + a * oa + b, oa, WIDTH, x, at + a + b * sb, sb, WIDTH)
         return
     if 2 <= nb == oa <= 4 and na >= WIDTH:  # colours, and the like
         for i in range(0, na, WIDTH):
@@ -231,12 +250,17 @@ def _tile(out: Any, to: int, oa: int, x: Any, at: int, sb: int, end: int, na: in
             else:
                 _unzip4(out, to + b, oa, x, at + b * 4)
         return
-    b0 = 0
-    if na < WIDTH:
+    a0 = b0 = 0
+    if nb == oa < WIDTH:
+        # Each store reaches into the next row, which is stored after it.
+        while a0 + WIDTH < na:
+            _square(out, to + a0 * oa, oa, WIDTH, x, at + a0, sb, nb)
+            a0 += WIDTH
+    elif na < WIDTH:
         # More is loaded than is used, but nothing behind the array's end.
-        while b0 + WIDTH <= nb and at + (b0 + WIDTH - 1) * sb + WIDTH <= end:
-            _square(out, to + b0, oa, na, x, at + b0 * sb, sb)
+        while b0 + WIDTH <= nb and at + max(b0 * sb, (b0 + WIDTH - 1) * sb) + WIDTH <= end:
+            _square(out, to + b0, oa, na, x, at + b0 * sb, sb, WIDTH)
             b0 += WIDTH
     for b in range(b0, nb):
-        for a in range(na):
+        for a in range(a0, na):
             _single(out, to + a * oa + b, x, at + a + b * sb)
