@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class NumpyBackend(PlanBackend):
         return np.asarray(x)  # a matrix has two axes whatever is done with it
 
     def describe(self, x: Any) -> tuple[tuple[Any, ...], str, str]:
-        return x.shape, x.dtype.name, "cpu"
+        return x.shape, _name(x.dtype), "cpu"
 
     def shortcut(self, kernel: Kernel, arrays: Sequence[Any]) -> tuple[Guard, Kernel] | None:
         return (_arrays.guard_of(*arrays), kernel) if all(map(_plain, arrays)) else None
@@ -85,6 +86,11 @@ class NumpyBackend(PlanBackend):
 
     def contiguous(self, x: Any) -> Any:
         return copies.contiguous(x)
+
+
+@lru_cache(256)
+def _name(dtype: np.dtype[Any]) -> str:
+    return dtype.name  # which NumPy puts together each time
 
 
 def _plain(x: Any) -> bool:

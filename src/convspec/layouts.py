@@ -8,6 +8,7 @@ letters. Any other capital letter may name a spatial axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_uppercase
 from typing import TypeVar
 
 from .arguments import shown
@@ -15,6 +16,7 @@ from .errors import LayoutError
 
 T = TypeVar("T")
 
+CAPITALS = frozenset(ascii_uppercase)
 RESERVED = "NCOIM"
 #: Default spatial letters, innermost axis last: rank r takes the last r of them.
 DEFAULT_SPATIAL = "UVXYZABEFGJKLPQRSTDHW"
@@ -59,7 +61,7 @@ def check_data_layout(name: str, layout: object) -> str:
         raise LayoutError(
             f"{name}: {text!r} has no channel axis; add 'C', as in 'N{spatial_letters(text)}C'."
         )
-    if not spatial_letters(text):
+    if not text.strip(RESERVED):  # nothing is left between
         raise LayoutError(f"{name}: {text!r} has no spatial axis; add one, as in 'NCW'.")
     return text
 
@@ -88,6 +90,8 @@ def _check_letters(name: str, layout: object) -> str:
             f"{name}: expected a string of axis letters such as 'NCHW', got {shown(layout)}."
         )
     layout = "".join(layout)  # plain, where it is a NumPy string
+    if len(set(layout)) == len(layout) and CAPITALS.issuperset(layout):
+        return layout
     if layout in FORMATS:
         raise LayoutError(
             f"{name}: {layout!r} is short for a spec's data layout; write letters here."
@@ -119,7 +123,7 @@ def permutation(source: str, target: str) -> tuple[int, ...]:
             f"layout: {source!r} and {target!r} do not name the same axes; only one of them has "
             f"{missing!r}."
         )
-    return tuple(source.index(letter) for letter in target)
+    return tuple([source.index(letter) for letter in target])
 
 
 def reorder(values: Sequence[T], source: str, target: str) -> tuple[T, ...]:
