@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import multiprocessing
+import time
+import weakref
+from collections import deque
 from collections.abc import Iterator
 from math import prod
 from typing import Any
@@ -121,6 +124,17 @@ def test_work_may_share_work_and_nothing_is_done_twice() -> None:
 
     threads.share(work, range(20))
     assert sorted(done) == [(i, j) for i in range(20) for j in range(20)]
+
+
+def test_nothing_is_kept_of_work_that_is_done() -> None:
+    array = np.zeros(8)
+    kept = weakref.ref(array)
+    threads.share(lambda items, array=array: deque(items, 0), range(100))
+    del array
+    end = time.monotonic() + 60  # a helper that came too late is dropped when a thread looks at it
+    while kept() is not None and time.monotonic() < end:
+        time.sleep(0.001)
+    assert kept() is None
 
 
 @pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="this system has no fork")

@@ -31,8 +31,8 @@ Numbers = tuple[int, ...]
 BLOCK = 2**18
 #: The same of the compiled kernel, which has tiles of its own: a share of work for one core.
 COMPILED = 2**20
-#: Fewer such shares stay with the calling thread: until another core is awake, it has copied two.
-SHARES = 3
+#: Fewer such shares stay with the calling thread: it has copied one before another core is awake.
+SHARES = 2
 #: Bytes of a cache line.
 LINE = 64
 #: Elements of these sizes are copied as integers, whatever they are.
