@@ -26,7 +26,7 @@ from convspec_conformance import bounds, drawing, fillings, judges, oracles, spe
 from convspec_conformance.cases import GRADIENTS, JUDGES, VIEWS, WRONGS, Case
 from convspec_conformance.generate import features, wrong_call
 from convspec_conformance.judges import possible
-from convspec_conformance.steering import instead
+from convspec_conformance.steering import Steering
 
 STANDARD = conformance.suite("standard", seed=0)
 
@@ -105,11 +105,13 @@ class Narrow:
 def test_who_claims_little_is_asked_as_much_as_others() -> None:
     narrow = Narrow()
     places = [case for case in STANDARD if case.judge != "refusal" and not narrow(case)]
-    found = [instead(case, narrow) for case in places[::5]]
+    steering = Steering(narrow)
+    found = [steering.instead(case) for case in places[::5]]
     drawn = [case for case in found if case is not None]
     assert len(drawn) > 0.85 * len(found)
     assert all(narrow(case) and possible(case.line) == case for case in drawn)
-    assert [instead(case, narrow) for case in places[:20:5]] == found[:4]
+    # Whatever was asked before, and in another worker.
+    assert [Steering(narrow).instead(places[i]) for i in (15, 0)] == [found[3], found[0]]
     # As various as the claims allow.
     asked = [features(case) for case in drawn if case.judge == "exact"]
     for name, least in (("stride", 3), ("dilation", 3), ("batch", 3), ("view", 3), ("uneven", 2)):
@@ -126,15 +128,31 @@ def test_who_claims_little_is_asked_as_much_as_others() -> None:
 def test_who_claims_one_type_is_asked_as_much(dtype: str) -> None:
     narrow = Narrow(dtype=dtype)
     places = [case for case in STANDARD if case.judge != "refusal" and not narrow(case)][::40]
-    drawn = [case for case in (instead(case, narrow) for case in places) if case is not None]
+    drawn = [case for case in map(Steering(narrow).instead, places) if case is not None]
     assert len(drawn) > 0.7 * len(places)
     assert all(narrow(case) and possible(case.line) == case for case in drawn)
 
 
 def test_in_the_place_of_a_refusal_or_of_nothing_comes_nothing() -> None:
     refusal = next(case for case in STANDARD if case.judge == "refusal")
-    assert instead(refusal, lambda case: True) is None
-    assert instead(STANDARD[0], lambda case: False) is None
+    assert Steering(lambda case: True).instead(refusal) is None
+    assert Steering(lambda case: False).instead(STANDARD[0]) is None
+
+
+def test_a_judge_of_which_nothing_is_claimed_is_given_up() -> None:
+    asked = []
+
+    def claimed(case: Case) -> bool:
+        asked.append(case)
+        return case.judge not in ("gradient", "gradient2")
+
+    steering = Steering(claimed)
+    places = [case for case in STANDARD if case.judge == "gradient"]
+    first = [case for case in map(steering.instead, places[:5]) if case]
+    assert [case.judge for case in first] == ["exact"] * 5
+    asked.clear()
+    assert steering.instead(places[5]) is not None
+    assert {case.judge for case in asked} == {"exact"}
 
 
 def test_the_same_seed_gives_the_same_cases() -> None:
@@ -235,7 +253,7 @@ def test_where_second_gradients_are_not_claimed_first_ones_are_asked_for() -> No
         return case.judge != "gradient2"
 
     places = [case for case in STANDARD if case.judge == "gradient2"][:5]
-    found = [instead(case, claimed) for case in places]
+    found = [Steering(claimed).instead(case) for case in places]
     assert [case.judge for case in found if case] == ["gradient"] * 5
 
 

@@ -16,6 +16,7 @@ from convspec_conformance.capabilities import labels
 from convspec_conformance.cases import JUDGES
 from convspec_conformance.command import AIMS
 from convspec_conformance.judges import STATUSES
+from convspec_conformance.runner import run
 
 TEXT = (Path(__file__).parents[1] / "docs" / "conformance.md").read_text()
 COMMANDS = re.findall(r"^\$ (?:\w+=\w+ )?convspec (.*)$", TEXT, re.MULTILINE)
@@ -66,6 +67,19 @@ def test_the_file_of_expected_failures() -> None:
     assert [conformance.parse(line).dtype for line in block.splitlines() if line[0] != "#"] == [
         "bfloat16"
     ]
+
+
+def test_the_target_that_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it claims is right, and it is asked as much of that as who claims all."""
+    block = next(b for b in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "Scipy" in b)
+    (tmp_path / "scipy_target.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    cases = conformance.suite("smoke")
+    found = run("scipy_target:Scipy", cases, jobs=2, steered=True)
+    assert (found.broken, found.failures) == ("", [])
+    computed = [case for case in cases if case.judge != "refusal"]
+    passed = [result for result in found.results if result.verdict.status == "pass"]
+    assert 0.8 * len(computed) < len(passed) <= len(computed)
 
 
 def test_the_example_in_python(capsys: pytest.CaptureFixture[str]) -> None:

@@ -222,3 +222,13 @@ def test_in_the_place_of_an_unclaimed_case_comes_one_that_is_claimed(tmp_path: P
     assert again.results == [replace(r, seconds=round(r.seconds, 4)) for r in found.results]
     assert new == []
     assert run(FRAGILE, cases).results[3:] == []
+
+
+def test_a_worker_that_finds_no_other_case_is_kept() -> None:
+    with Worker(FRAGILE) as worker:
+        worker.start()
+        process = worker._process
+        refusal = next(c for c in conformance.suite("smoke") if c.judge == "refusal")
+        assert worker.instead(refusal) is None
+        assert worker._process is process
+        assert process.is_alive()

@@ -145,13 +145,13 @@ class Worker:
         )
         self._process.start()
         theirs.close()
-        reply = self._receive(LOADING)
-        if reply is None:
+        replies = self._receive(LOADING)
+        if not replies:
             raise TargetError(f"backend: {self.name!r} could not be loaded: {self._died()}.")
-        if not isinstance(reply, Loaded):
+        if not isinstance(replies[0], Loaded):
             self.stop()
-            raise TargetError(reply)
-        return reply
+            raise TargetError(replies[0])
+        return replies[0]
 
     def judge(self, case: Case, probe: bool = False) -> Answer:
         """What comes of a case, whatever it does to the process.
@@ -186,11 +186,11 @@ class Worker:
         began = perf_counter()
         try:
             self._connection.send((kind, *arguments))
-            reply = self._receive(self.limits.seconds + GRACE)
+            replies = self._receive(self.limits.seconds + GRACE)
         except (BrokenPipeError, ConnectionResetError):
-            reply = None
-        if reply is not None:
-            return reply
+            replies = []
+        if replies:
+            return replies[0]
         late = perf_counter() - began >= self.limits.seconds
         ended = self._died()
         if late:
@@ -224,12 +224,12 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _receive(self, seconds: float) -> Any:
-        """The next answer, or None if the process ends or ``seconds`` pass."""
+    def _receive(self, seconds: float) -> list[Any]:
+        """The next answer, which may be None; no item if the process ends or ``seconds`` pass."""
         try:
-            return self._connection.recv() if self._connection.poll(seconds) else None
+            return [self._connection.recv()] if self._connection.poll(seconds) else []
         except (EOFError, ConnectionResetError):
-            return None
+            return []
 
     def _died(self) -> str:
         """End the process; how it ended by itself, and the last that it wrote."""
@@ -310,9 +310,13 @@ def run(
                     if answer is not None:
                         result = Result(case, answer.verdict, answer.claimed, answer.seconds)
                     assert result is not None
-                    into[i] = replace(result, steered=into is more)
+                    result = replace(result, steered=into is more)
+                    # A property may ask for a spec that is not claimed: in another's place that
+                    # says nothing.
+                    if into is found or result.verdict.status != "unclaimed":
+                        into[i] = result
                     if answer is not None:
-                        record(into[i])
+                        record(result)
                     return result.claimed
 
             def lane(worker: Worker) -> None:

@@ -33,36 +33,63 @@ Move = Callable[[Case], Case]
 #: Draws for each place before the last is made plainer, and how often that before it is given up.
 DRAWS = 3
 TRIES = 6
+#: How often before a judge is given up for all places: most who claim nothing of it never do.
+#: Drawing in vain for each took several times as long as judging what was found.
+HOPE = 8
 
 
-def instead(case: Case, claimed: Claimed) -> Case | None:
-    """A case that is claimed, for the place of one that is not.
+class Steering:
+    """The cases that a backend is asked in the place of those that it does not claim.
 
-    Of the same kind if there is any such, else one that asks for exact numbers: who has no second
-    gradients is asked for more first ones, who has none for more results. None if nothing is found
-    that is claimed, and for refusals, which are asked of everybody that promises any.
+    Args:
+        claimed: whether it claims a case.
     """
-    if case.judge == "refusal":
+
+    def __init__(self, claimed: Claimed) -> None:
+        self._claimed = claimed
+        self._hopes: dict[tuple[str, str], bool] = {}
+
+    def instead(self, case: Case) -> Case | None:
+        """A case that is claimed, for the place of one that is not.
+
+        Of the same kind if there is any such, else one that asks for exact numbers: who has no
+        second gradients is asked for more first ones, who has none for more results. None if
+        nothing is found that is claimed, and for refusals, which are asked of everybody that
+        promises any.
+        """
+        if case.judge == "refusal":
+            return None
+        rng = np.random.default_rng([zlib.crc32(case.line.encode()), 5])
+        plainer = ("gradient", "exact") if case.judge == "gradient2" else ("exact",)
+        kinds = dict.fromkeys(
+            (case, *(replace(case, judge=judge, filling="small") for judge in plainer))
+        )
+        for kind in kinds:
+            if self._hope(kind):
+                found = self._drawn(rng, kind, TRIES)
+                if found is not None:
+                    return found
         return None
-    rng = np.random.default_rng([zlib.crc32(case.line.encode()), 5])
-    plainer = ("gradient", "exact") if case.judge == "gradient2" else ("exact",)
-    kinds = dict.fromkeys(
-        (case, *(replace(case, judge=judge, filling="small") for judge in plainer))
-    )
-    return next((found for kind in kinds for found in _drawn(rng, kind, claimed)), None)
 
+    def _hope(self, kind: Case) -> bool:
+        """Whether anything that is judged as ``kind`` is claimed; the same whoever asks first."""
+        key = (kind.judge, kind.filling)
+        if key not in self._hopes:
+            rng = np.random.default_rng([*map(ord, "".join(key)), 5])
+            self._hopes[key] = self._drawn(rng, kind, HOPE) is not None
+        return self._hopes[key]
 
-def _drawn(rng: np.random.Generator, kind: Case, claimed: Claimed) -> Sequence[Case]:
-    """One claimed case of a kind, or none."""
-    for _ in range(TRIES):
-        for _ in range(DRAWS):
-            case = another(rng, kind)
-            if claimed(case):
-                return [case]
-        found = _plainer(rng, case, claimed)
-        if found is not None:
-            return [found]
-    return []
+    def _drawn(self, rng: np.random.Generator, kind: Case, tries: int) -> Case | None:
+        """A claimed case of a kind, if so many tries find one."""
+        for _ in range(tries):
+            for _ in range(DRAWS):
+                case = another(rng, kind)
+                if self._claimed(case):
+                    return case
+            found = _plainer(rng, case, self._claimed)
+            if found is not None:
+                return found
+        return None
 
 
 def _plainer(rng: np.random.Generator, case: Case, claimed: Claimed) -> Case | None:

@@ -21,7 +21,7 @@ from .cases import Case
 from .fingerprint import fingerprint
 from .judges import Verdict, claims, judge
 from .shrink import snippet
-from .steering import instead
+from .steering import Steering
 from .targets import Target, load
 
 #: How many threads a kernel gets is said by OpenMP's variable, XLA's and TensorFlow's.
@@ -88,7 +88,7 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
         return
     kinds: dict[str, Callable[..., Any]] = {
         "judge": partial(answer, target),
-        "instead": partial(_instead, target),
+        "instead": Steering(partial(_claimed, target)).instead,
         "snippet": partial(snippet, target=name),
     }
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -113,16 +113,12 @@ def answer(target: Target, case: Case, probe: bool) -> Answer:
     return Answer(verdict, claimed, perf_counter() - start)
 
 
-def _instead(target: Target, case: Case) -> Case | None:
-    """A case that the target claims, for the place of one that it does not."""
-
-    def claimed(case: Case) -> bool:
-        try:
-            return bool(claims(case, target))
-        except Exception:  # the target's code: a case will tell
-            return True
-
-    return instead(case, claimed)
+def _claimed(target: Target, case: Case) -> bool:
+    """Whether the target claims a case."""
+    try:
+        return bool(claims(case, target))
+    except Exception:  # the target's code: a case will tell
+        return True
 
 
 def _version(target: Target) -> str:
