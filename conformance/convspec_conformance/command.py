@@ -61,7 +61,9 @@ def _run(parsed: argparse.Namespace) -> int:
     for file in files.values():
         if not file.parent.is_dir():  # said now, not after an hour
             raise ConvSpecError(f"report: there is no folder {file.parent} for {file.name}.")
-    cases = _cases(parsed)
+    with progress(1) as step:
+        step("drawing the cases")
+        cases = _cases(parsed)
     level = "selection" if parsed.case else parsed.level
     settings = document.Settings(
         level, parsed.seed, tuple(parsed.only), parsed.probe or level == "full"
