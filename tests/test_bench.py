@@ -15,11 +15,11 @@ import pytest
 import convspec
 from convspec import ConvSpec
 from convspec.cli import main
-from convspec_benchmarks import timing
+from convspec_benchmarks import guard, timing
 from convspec_benchmarks.frameworks import RAW, framework
 from convspec_benchmarks.frameworks.base import problem_of
 from convspec_benchmarks.reports import draw, show_fastest, show_report
-from convspec_benchmarks.running import FORMAT, Report, environment
+from convspec_benchmarks.running import FORMAT, Job, Report, environment
 from convspec_benchmarks.worker import measure
 from convspec_benchmarks.workloads import LAYOUTS, WORKLOADS, of_spec
 from generators import integers
@@ -284,3 +284,51 @@ def test_a_run_is_gone_on_with(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 def test_bad_options(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *words]) == 2
     assert f"convspec bench: {message}" in capsys.readouterr().err
+
+
+def test_the_guard_fails_on_what_repeats_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once slow is noise; slow each time is a regression, and so is what cannot be measured."""
+    job = Job(("torch",), ("tiny", "c3d1"), ("channels_first",), ("forward",), ("eager",))
+    monkeypatch.setattr(guard, "WATCHED", (job,))
+    intervals: dict[str, list[list[float]]] = {}
+    measured: list[tuple[str, ...]] = []
+
+    def run(job: Job) -> Report:
+        measured.append(job.workloads)
+        rows = []
+        for name in job.workloads:
+            low, high = intervals[name].pop(0)
+            rows.append(
+                {**ROW, "workload": name, "ratio": (low + high) / 2, "interval": [low, high]}
+            )
+        return Report({}, rows=rows, errors=["torch c3d1: no"] if not rows else [])
+
+    monkeypatch.setattr(guard, "run", run)
+    words = ["--history", str(tmp_path / "history.json")]
+    intervals.update(tiny=[[0.9, 1.1]], c3d1=[[1.9, 2.1]])
+    assert guard.main([*words, "--record"]) == 0
+    share = guard.SHARE
+    intervals.update(
+        tiny=[[0.1, share * 1.01]], c3d1=[[0.1, 1.9 * share], [0.1, 1.9 * share], [2, 3]]
+    )
+    assert guard.main(words) == 0
+    assert measured == [("tiny", "c3d1"), ("tiny", "c3d1"), ("c3d1",), ("c3d1",)]
+    capsys.readouterr()
+    intervals.update(tiny=[[0.9, 1.1]], c3d1=[[0.1, 1.9 * share]] * guard.TIMES)
+    assert guard.main(words) == 1
+    told = capsys.readouterr().out
+    assert "slower 3 times in turn: torch c3d1 channels_first forward eager" in told
+    monkeypatch.setattr(guard, "WATCHED", (replace(job, workloads=()),))
+    assert guard.main(words) == 1
+    (tmp_path / "history.json").write_text("[{}]")
+    with pytest.raises(convspec.ConvSpecError, match="is no history"):
+        guard.main(words)
+
+
+def test_the_guard_knows_all_that_it_watches() -> None:
+    known = guard.ratios(guard.read(guard.HISTORY))
+    for job in guard.WATCHED:
+        for name in job.workloads:
+            assert (job.frameworks[0], name, job.layouts[0], job.passes[0], job.ways[0]) in known
