@@ -8,7 +8,7 @@ import pytest
 import convspec
 from convspec import Problem
 from convspec.algorithms import ALGORITHMS
-from convspec.plan import Call
+from convspec.plan import Call, concat, linear, slice_axis, source
 from convspec.rewrites import RULES
 from convspec_numpy import NumpyBackend
 from generators import arrays, random_case
@@ -96,3 +96,19 @@ def test_kernel_calls_that_a_rewriting_costs() -> None:
         for missing in [(), ("groups",), ("rank",), ("rank", "groups")]
     }
     assert count == {(): 1, ("groups",): 4, ("rank",): 2 * 3, ("rank", "groups"): 2 * 3 * 4}
+
+
+def test_what_is_cut_and_joined_again_is_left_whole() -> None:
+    """As of the residues of a stride: the gradient of each cut would have the whole's size."""
+    x = source("x", (6, 4), "float32")
+    thirds = [slice_axis(x, 0, i, 2) for i in (0, 2, 4)]
+    assert concat(thirds, 0) is x
+    for other in (thirds[::-1], thirds[:2], [slice_axis(x, 0, 0, 3, 2), thirds[1], thirds[2]]):
+        assert concat(other, 0).op == "concat"
+    assert concat(thirds, 1).op == "concat"
+    spec = convspec.ConvSpec(2, 3, 2, stride=2, transposed=True, bias=False, layout="NCHW")
+    problem: Problem = convspec.problem.resolve(spec, (1, 2, 5, 5), None)
+    env = convspec.Environment("float32", "float32")
+    lowered = Limited("phases").plan(problem, env)
+    after = [line.node.op for line in linear(lowered.plan, lowered.inputs)]
+    assert "concat" not in after[after.index("conv") :]

@@ -266,12 +266,34 @@ def concat(parts: Sequence[Node], axis: int) -> Node:
     """Several nodes end to end along ``axis``."""
     if len(parts) == 1:
         return parts[0]
+    whole = _cut(parts, axis)
+    if whole is not None:
+        return whole
     first = parts[0]
     total = first.shape[axis]
     for part in parts[1:]:
         total = total + part.shape[axis]
     shape = (*first.shape[:axis], total, *first.shape[axis + 1 :])
     return Node("concat", tuple(parts), {"axis": axis}, shape, first.dtype)
+
+
+def _cut(parts: Sequence[Node], axis: int) -> Node | None:
+    """The node that was cut into these parts, in this order; None if there is none.
+
+    Cut and joined again it would be the same, but the gradient of each cut has the whole's size.
+    """
+    x = parts[0].args[0] if parts[0].op == "slice" else parts[0]
+    start = 0
+    for part in parts:
+        count = part.shape[axis]
+        if part.op != "slice" or part.args[0] is not x or not isinstance(count, int):
+            return None
+        index = [slice(None)] * len(x.shape)
+        index[axis] = slice(start, start + count)
+        if part.params["index"] != tuple(index):
+            return None
+        start += count
+    return x if start == x.shape[axis] else None
 
 
 def add(a: Node, b: Node) -> Node:
