@@ -78,7 +78,7 @@ def test_every_kind_is_there() -> None:
     kinds = {(case.judge, case.filling) for case in STANDARD}
     assert kinds == {
         *(("gradient", filling) for filling in FILLED),
-        *(("gradient2", filling) for filling in ("small", "wide")),
+        *(("gradient2", filling) for filling in FILLED),
     }
     assert {case.spec.transposed for case in STANDARD} == {True, False}
     assert {case.spec.padding_mode for case in STANDARD} >= {"reflect", "replicate", "circular"}
@@ -217,3 +217,43 @@ def test_checkpointing_in_torch(reentrant: bool) -> None:
     y.backward(torch.ones_like(y))
     for found, exact in zip(given, oracles.gradients(spec, x, w, np.ones(y.shape)), strict=False):
         np.testing.assert_array_equal(found.grad, exact)
+
+
+class Trained(conformance.BackendTarget):
+    """PyTorch, wrong in some ways of being differentiated alone."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__(convspec.get_backend("torch"))
+        self.change = change
+
+    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
+        return self.change(super().call(spec, *arrays, **options), *arrays)
+
+
+def _scaled(y: Any, at: int, arrays: Any, *, alone: bool) -> Any:
+    """``y``, of which the gradient is twice what it should be where an array has one (alone)."""
+    recorded = [a.requires_grad for a in arrays]
+    wrong = recorded[at] and (sum(recorded) == 1) == alone
+    return 2 * y - y.detach() if wrong else y
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda y, x, w, b: _scaled(y, 0, (x, w, b), alone=True), "the gradient by x"),
+        (lambda y, x, w, b: _scaled(y, 1, (x, w, b), alone=True), "the gradient by the weight"),
+        (lambda y, x, w, b: _scaled(y, 2, (x, w, b), alone=True), "the gradient by the bias"),
+        (
+            lambda y, x, w, b: y + 1 if w.requires_grad else y,
+            "g times the result while gradients are recorded",
+        ),
+    ],
+)
+def test_gradients_are_taken_one_by_one_too_and_the_result_with_them(
+    change: Any, named: str
+) -> None:
+    case = Case("gradient2", ConvSpec(2, 3, (2,)), (1, 2, 4))
+    assert judge(case, Trained(lambda y, *_: y)).status == "pass"
+    verdict = judge(case, Trained(change))
+    assert verdict.status == "fail"
+    assert verdict.detail.startswith(named)

@@ -36,13 +36,17 @@ VIEWS = ("plain", "reversed", "flipped", "permuted", "sliced")
 #: Calls that have to be refused: see :mod:`convspec_conformance.refusals`.
 WRONGS = (
     "axes",
+    "leading_axis",
     "missing_axis",
     "channels",
     "one_channel",
     "no_channels",
     "weight_axes",
     "weight_order",
+    "weight_taps",
+    "weight_single",
     "bias_length",
+    "bias_single",
     "bias_axes",
     "bias_unwanted",
     "weight_dtype",

@@ -145,7 +145,7 @@ def _any_channels(rng: Rng) -> tuple[int, int, int, bool]:
     few = (1, 2, 3)
     if rng.random() < 0.2:
         groups = pick(rng, (1, 2, 3, 5) if rng.random() < 0.8 else MANY)
-        return groups, groups * pick(rng, (1, 1, 2, 2, 3)), groups, True
+        return groups, groups * pick(rng, (1, 1, 2, 2, 3, 4)), groups, True
     groups = pick(rng, (1, 1, 1, 2, 3))
     inputs, outputs = (pick(rng, few if rng.random() < 0.8 else MANY) for _ in "IO")
     return groups * inputs, groups * outputs, groups, False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from threading import Barrier
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from convspec import ConvSpecError, Support, UnsupportedError, reference
-from convspec.dtypes import COMPLEX, check, check_out
+from convspec.dtypes import COMPLEX, INTEGER, check, check_out
 
 from . import bounds, fillings, gradients, properties, refusals, special
 from .cases import GRADIENTS, Case, parse
 from .fillings import Array
+from .neighbours import neighbours
 from .targets import NotGivenError, Target
 from .watching import Watched
 
@@ -156,7 +156,34 @@ def _exact(case: Case, target: Target) -> Verdict:
         y = _compute(case, target, arrays)
         exact, open_to_nan = special.expected(case, *arrays)
         return _spread(y, fillings.as_dtype(exact, case.out_dtype or case.dtype), open_to_nan)
-    return compare(_compute(case, target, arrays), _right(case, arrays), fillings.slack(case))
+    y, expected = _compute(case, target, arrays), _right(case, arrays)
+    verdict = compare(y, expected, fillings.slack(case))
+    if verdict.bad or not _odd(case):
+        return verdict
+    return _negated(case, target, arrays, y, expected)
+
+
+def _odd(case: Case) -> bool:
+    """Whether the negative weight and bias give the negative result: unsigned ones do by wrapping,
+    which a wider result does not.
+    """
+    return case.dtype not in INTEGER or case.out_dtype in (None, case.dtype)
+
+
+def _negated(
+    case: Case, target: Target, arrays: fillings.Arrays, y: Array, expected: Array
+) -> Verdict:
+    """A second call with weight and bias negated in place, which leaves the first result alone."""
+    for array in arrays[1:]:
+        if array is not None:
+            np.negative(array, out=array)
+    verdict = compare(_compute(case, target, arrays), -expected, fillings.slack(case))
+    if verdict.bad:
+        return replace(verdict, detail=f"of weight and bias negated in place: {verdict.detail}")
+    verdict = compare(y, expected, fillings.slack(case))
+    if verdict.bad:
+        return replace(verdict, detail=f"after the next call: {verdict.detail}")
+    return verdict
 
 
 def _right(case: Case, arrays: fillings.Arrays) -> Array:
@@ -177,10 +204,10 @@ def _spread(y: Any, expected: Array, open_to_nan: Array) -> Verdict:
 def _again(case: Case, target: Target) -> Verdict:
     """Two calls on the same arrays, which hold other numbers the second time.
 
-    Between other cases, and before these, come calls of the same arrays and of a spec that differs
-    in one field: who keeps anything by less than the whole question gives it the other's answer.
+    Before these come calls that differ from them in one thing alone, a field of the spec, a type, a
+    size: who keeps anything by less than the whole question gives it the other's answer.
     """
-    for near in _neighbours(case):
+    for near in (replace(case, judge="exact"), *neighbours(case, fair)):
         if target.claims(near):
             given = fillings.arrays(near)
             verdict = compare(_compute(near, target, given), _right(near, given))
@@ -206,33 +233,6 @@ def _again(case: Case, target: Target) -> Verdict:
         if verdict.bad:
             return replace(verdict, detail=f"the {which} of two results: {verdict.detail}")
     return Verdict("pass")
-
-
-def _neighbours(case: Case) -> Iterator[Case]:
-    """The case, and then two of those like it in all but one field."""
-    spec, last = case.spec, case.spec.rank - 1
-    yield replace(case, judge="exact")
-    changes: list[dict[str, Any]] = [
-        {"dilation": (*spec.dilation[:last], spec.dilation[last] + 1)},
-        {"stride": (*spec.stride[:last], spec.stride[last] + 1)},
-        {"flip_kernel": not spec.flip_kernel},
-        {"padding": (*spec.padding[:last], (1, 0) if spec.padding[last] != (1, 0) else (0, 1))},
-        {"padding_mode": "replicate" if spec.padding_mode != "replicate" else "zeros"},
-        {"output_layout": spec.output_layout[::-1]},
-        {"bias": not spec.bias},
-        {"transposed": not spec.transposed, "group_axis": spec.group_axis},
-    ]
-    found = []
-    for i in range(len(changes)):
-        try:
-            near = spec.replace(**changes[(case.seed + i) % len(changes)])
-        except ConvSpecError:
-            continue
-        other = replace(case, judge="exact", spec=near, output_size=None)
-        # Of the same shapes: the same arrays, of which only the bias may be missing.
-        if fair(other) and near.weight_shape == spec.weight_shape:
-            found.append(other)
-    yield from found[:2]
 
 
 def _in_threads(case: Case, target: Target) -> Verdict:

@@ -36,7 +36,12 @@ def applies(case: Case) -> bool:
     spec = case.spec
     if case.wrong in (TRANSPOSED if not spec.transposed else FORWARD):
         return False
-    if case.wrong == "one_channel" and spec.in_channels == 1:
+    single = {
+        "one_channel": spec.in_channels == 1,
+        "bias_single": spec.out_channels == 1,
+        "weight_single": spec.weight_shape[_outputs(spec)] == 1,
+    }
+    if single.get(case.wrong):  # right as it is
         return False
     plain = case.output_size is None and case.out_dtype is None and 0 not in case.input_shape
     return plain and case.dtype == "float32"
@@ -50,6 +55,11 @@ def call(case: Case) -> Refusal:
 
 def _axes(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     return Refusal((spec, x[..., None], w, b), LayoutError)
+
+
+def _leading_axis(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """A batch of batches, which some engines flatten."""
+    return Refusal((spec, x[None], w, b), LayoutError)
 
 
 def _missing_axis(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
@@ -80,9 +90,30 @@ def _weight_order(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     return Refusal((spec, x, np.concatenate([w, w], 0), b), ShapeError)
 
 
+def _weight_taps(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """One tap more than kernel_size says."""
+    at = spec.weight_layout.index(spec.spatial[-1])
+    return Refusal((spec, x, np.concatenate([w, w.take([0], at)], at), b), ShapeError)
+
+
+def _weight_single(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """The first output channel alone, which would broadcast."""
+    return Refusal((spec, x, w.take([0], _outputs(spec)), b), ShapeError)
+
+
+def _outputs(spec: ConvSpec) -> int:
+    """The weight's axis of output channels."""
+    return spec.weight_layout.replace("M", "O").index("O")
+
+
 def _bias_length(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
     bias = np.zeros(spec.out_channels + 1, x.dtype)
     return Refusal((spec.replace(bias=True), x, w, bias), ShapeError)
+
+
+def _bias_single(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
+    """One number, which would broadcast."""
+    return Refusal((spec.replace(bias=True), x, w, np.zeros(1, x.dtype)), ShapeError)
 
 
 def _bias_axes(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
@@ -229,13 +260,17 @@ def _integer_out_dtype(spec: ConvSpec, x: Any, w: Any, b: Any) -> Refusal:
 
 WRONG: dict[str, Callable[[ConvSpec, Any, Any, Any], Refusal]] = {
     "axes": _axes,
+    "leading_axis": _leading_axis,
     "missing_axis": _missing_axis,
     "channels": _channels,
     "one_channel": _one_channel,
     "no_channels": _no_channels,
     "weight_axes": _weight_axes,
     "weight_order": _weight_order,
+    "weight_taps": _weight_taps,
+    "weight_single": _weight_single,
     "bias_length": _bias_length,
+    "bias_single": _bias_single,
     "bias_axes": _bias_axes,
     "bias_unwanted": _bias_unwanted,
     "weight_dtype": _weight_dtype,

@@ -30,11 +30,15 @@ Array = np.ndarray[Any, Any]
 VALUES = (np.nan, np.inf, -np.inf)
 #: How often the weight has such a number, and the bias; the input nearly always has.
 IN_WEIGHT, IN_BIAS = 0.35, 0.2
+#: The share of zeros among the others: who leaves their products out loses a NaN.
+ZEROS = 0.2
 
 
 def spoiled(case: Case, x: Array, w: Array, b: Array) -> tuple[Array, Array, Array]:
     """The arrays with a few numbers that are not finite."""
     rng = np.random.default_rng([case.seed, 30])
+    for array in (x, w):
+        array[rng.random(array.shape) < ZEROS] = 0
     in_weight = rng.random() < IN_WEIGHT
     _put(rng, x, int(rng.integers(0, 2)) if in_weight else int(rng.integers(1, 3)))
     _put(rng, w, int(in_weight))

@@ -28,6 +28,8 @@ class Target(Protocol):
     :meth:`BackendTarget.twice`: a change in place must show in the next result.
 
     One that differentiates has the methods of :class:`Differentiable` too, or the first of them.
+    It may have ``gradients_apart`` as well, as :meth:`BackendTarget.gradients_apart`: of each array
+    while the others are constants, and the result while gradients are recorded.
     """
 
     name: str
@@ -156,6 +158,29 @@ class BackendTarget:
 
         found = self.backend.vjp(y, arrays, self.given(g))
         return tuple(map(self.backend.to_numpy, found))
+
+    def gradients_apart(
+        self, spec: ConvSpec, x: Array, w: Array, b: Array | None, g: Array, **options: Any
+    ) -> tuple[Array, ...]:
+        """The same, by each array while the others are constants.
+
+        Behind them comes ``g * y``, as the gradient by ones that y is multiplied with: what y is
+        while gradients are recorded, which vjp does not tell.
+        """
+        if type(self).gradients is not BackendTarget.gradients:  # which are made in their own way
+            return self.gradients(spec, x, w, b, g, **options)
+        ones = self.given(np.ones_like(g))
+        arrays, g = [self.given(a) for a in (x, w, b) if a is not None], self.given(g)
+        found = []
+        for i, array in enumerate(arrays):
+
+            def y(array: Any, *ones: Any, i: int = i) -> Any:
+                result = self.call(spec, *arrays[:i], array, *arrays[i + 1 :], **options)
+                return result * ones[0] if ones else result
+
+            found.append(self.backend.vjp(y, (array, ones) if i == 1 else (array,), g))
+        (dx,), (dw, gy), *db = found
+        return tuple(map(self.backend.to_numpy, (dx, dw, *(d for (d,) in db), gy)))
 
     def second_gradients(
         self, spec: ConvSpec, x: Array, w: Array, g: Array, u: Array, v: Array, **options: Any

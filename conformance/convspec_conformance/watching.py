@@ -18,6 +18,7 @@ from .targets import Target
 ARRAYS = {
     "run": ("x", "weight", "bias"),
     "gradients": ("x", "weight", "bias", "the cotangent"),
+    "gradients_apart": ("x", "weight", "bias", "the cotangent"),
     "second_gradients": ("x", "weight", "g", "u", "v"),
 }
 

@@ -135,6 +135,25 @@ def bias_is_broadcast(call: Call) -> Array:
 
 
 @fault(loud=True)
+def single_biases_are_broadcast(call: Call) -> Array:
+    """One number as bias is added everywhere."""
+    if call.b is None or call.b.size != 1:
+        return right(call)
+    return right(call.but(b=np.resize(call.b, call.spec.out_channels)))
+
+
+@fault(loud=True)
+def single_filters_are_broadcast(call: Call) -> Array:
+    """A weight of one output channel serves all of them."""
+    shape = call.spec.weight_shape
+    if call.w.ndim != len(shape) or not all(
+        m in (n, 1) for n, m in zip(shape, call.w.shape, strict=True)
+    ):
+        return right(call)
+    return right(call.but(w=np.broadcast_to(call.w, shape)))
+
+
+@fault(loud=True)
 def unwanted_bias_is_added(call: Call) -> Array:
     """A bias is added although the spec says that there is none."""
     return right(call.but(bias=True) if call.b is not None else call)

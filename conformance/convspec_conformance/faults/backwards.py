@@ -72,6 +72,18 @@ def gradients_of_wide_dilated_kernels(call: Call, g: Array) -> Gradients:
 
 
 @gradient_fault
+def gradients_of_kernels_beyond_seven(call: Call, g: Array) -> Gradients:
+    """More than seven taps of an axis have a path of their own, which errs."""
+    return _astray(call, g, when=max(call.spec.kernel_size) > 7)
+
+
+@gradient_fault
+def gradients_of_long_axes(call: Call, g: Array) -> Gradients:
+    """More than a thousand positions of an axis have a path of their own, which errs."""
+    return _astray(call, g, when=max(a.n for a in call.axes) > 1000)
+
+
+@gradient_fault
 def gradients_of_patches(call: Call, g: Array) -> Gradients:
     """Volumes cut into patches, at a stride of the kernel's size, have a path that errs."""
     spec = call.spec

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convspec.dtypes import HALF
+from convspec.dtypes import FLOAT, HALF
 
 from ..fillings import Array, as_dtype
 from .engine import Call, fault, right
@@ -44,6 +44,62 @@ def plans_are_kept_without_the_bias(call: Call) -> Array:
 
 
 @fault
+def plans_are_kept_without_the_type_of_results(call: Call) -> Array:
+    """A plan is looked up by the spec, sizes and type of a call, not by its result's type."""
+    key = (call.spec, call.x.shape, call.dtype)
+    return right(call.but(out_dtype=call.memory.setdefault(key, call.out)))
+
+
+@fault
+def plans_are_kept_without_the_types(call: Call) -> Array:
+    """A plan is looked up by spec and sizes: its results have the first call's type."""
+    key = (call.spec, call.x.shape, call.output_size)
+    return as_dtype(right(call), call.memory.setdefault(key, call.out))
+
+
+@fault(loud=True)
+def plans_are_kept_without_the_batch(call: Call) -> Array:
+    """A plan is looked up by all sizes but the batch's, and cut to the first one."""
+    y = right(call)
+    if "N" not in call.spec.layout:
+        return y
+    at = call.spec.output_layout.index("N")
+    rest = (*y.shape[:at], *y.shape[at + 1 :])
+    key = (call.spec, rest, call.dtype, call.out)
+    return y.take(range(call.memory.setdefault(key, y.shape[at])), at, mode="clip")
+
+
+@fault(loud=True)
+def plans_are_kept_without_the_output_padding(call: Call) -> Array:
+    """A plan is looked up by all but what is added at the end of a transposed output."""
+    padding = call.problem.output_padding
+    key = (call.spec.replace(output_padding=0), call.x.shape, call.dtype)
+    kept = call.memory.setdefault(key, padding)
+    return right(call if kept == padding else call.but(output_padding=kept, output_size=None))
+
+
+@fault
+def depthwise_results_share_a_buffer(call: Call) -> Array:
+    """A depthwise result is overwritten by the next one of the same shape."""
+    y = right(call)
+    if not 1 < call.spec.groups == call.spec.in_channels:
+        return y
+    kept = call.memory.setdefault((y.shape, y.dtype.name), np.empty_like(y))
+    kept[...] = y
+    found: Array = kept
+    return found
+
+
+@fault
+def packed_weights_of_groups_are_kept_with_their_place(call: Call) -> Array:
+    """Prepacked weights of groups are looked up by where in memory the weight lies."""
+    if call.spec.groups == 1:
+        return right(call)
+    key = (call.w.ctypes.data, call.w.shape, call.dtype)
+    return right(call.but(w=call.memory.setdefault(key, call.w.copy())))
+
+
+@fault
 def scratch_memory_is_shared_by_threads(call: Call) -> Array:
     """The input is packed into memory that all threads share."""
     key = (call.x.shape, call.dtype)
@@ -59,6 +115,18 @@ def scratch_memory_is_shared_by_threads(call: Call) -> Array:
 def nan_is_taken_for_zero(call: Call) -> Array:
     """A NaN of the input is taken for a missing number, and left out."""
     return right(call.but(x=np.where(np.isnan(call.x), np.zeros((), call.x.dtype), call.x)))
+
+
+@fault
+def zero_weights_are_left_out(call: Call) -> Array:
+    """Pruned weights are not multiplied: a NaN of the input that meets zeros alone is lost."""
+    y = right(call)
+    if call.dtype not in FLOAT or np.isfinite(call.x).all():
+        return y
+    clean = call.but(x=np.where(np.isfinite(call.x), call.x, np.zeros((), call.dtype)))
+    spoils = (~np.isfinite(call.x)).astype("float64")
+    meets = call.but(x=spoils, w=(call.w != 0).astype("float64"), b=None, out_dtype=None)
+    return np.where(right(meets) > 0, y, right(clean))
 
 
 @fault

@@ -165,3 +165,30 @@ def channels_beyond_256_transposed(call: Call) -> Array:
     """More than 256 channels of a transposed convolution have a path of their own, which errs."""
     spec = call.spec
     return _astray(call, when=spec.transposed and max(spec.in_channels, spec.out_channels) > 256)
+
+
+@fault
+def kernels_beyond_ten_taps(call: Call) -> Array:
+    """More than ten taps of an axis have a path of their own, which errs."""
+    return _astray(call, when=max(call.spec.kernel_size) > 10)
+
+
+@fault
+def steps_beyond_ten(call: Call) -> Array:
+    """A stride or a dilation above ten has a path of its own, which errs."""
+    return _astray(call, when=max(*call.spec.stride, *call.spec.dilation) > 10)
+
+
+@fault
+def many_small_groups_of_volumes(call: Call) -> Array:
+    """More than four groups of several channels, on three axes, have a path that errs."""
+    spec = call.spec
+    several = spec.in_channels > spec.groups > 4
+    return _astray(call, when=spec.rank == 3 and several)
+
+
+@fault
+def crops_beyond_two_of_both_ends(call: Call) -> Array:
+    """An axis cropped at both ends, by more than two positions, has a path that errs."""
+    cropped = any(max(a.lo, a.hi) < 0 and min(a.lo, a.hi) < -2 for a in call.axes)
+    return _astray(call, when=cropped and not call.spec.transposed)

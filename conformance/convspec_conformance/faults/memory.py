@@ -314,3 +314,22 @@ def positions_in_sixteen_bits(call: Call) -> Array:
         at = call.spec.output_layout.index(a.letter)
         y = y.take(np.arange(a.out) % 2**16, at)
     return y
+
+
+@fault
+def channels_last_memory_is_read_in_order(call: Call) -> Array:
+    """Channels-first data that lies in memory with its channels last is read as if it did not."""
+    x, spec = call.x, call.spec
+    at = spec.layout.index("C")
+    turned = np.moveaxis(x, at, -1)
+    if x.flags.c_contiguous or not turned.flags.c_contiguous:
+        return right(call)
+    return right(call.but(x=turned.reshape(x.shape)))
+
+
+@fault
+def fortran_order_is_read_in_order(call: Call) -> Array:
+    """A weight that lies in memory in Fortran's order is read as if it did not."""
+    if call.w.flags.c_contiguous or not call.w.flags.f_contiguous:
+        return right(call)
+    return right(call.but(w=call.w.T.reshape(call.w.shape)))
