@@ -10,6 +10,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from math import prod
+from threading import Barrier
 from typing import Any
 
 import hypothesis.strategies as st
@@ -135,6 +136,20 @@ def test_nothing_is_kept_of_work_that_is_done() -> None:
     while kept() is not None and time.monotonic() < end:
         time.sleep(0.001)
     assert kept() is None
+
+
+def test_every_worker_has_the_callers_error_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    both, found = Barrier(2), []
+
+    def work(items: Iterator[int]) -> None:
+        for _ in items:
+            both.wait(timeout=60)
+            found.append(np.geterr()["invalid"])
+
+    with np.errstate(invalid="ignore"):
+        threads.share(work, range(2))
+    assert found == ["ignore", "ignore"]
 
 
 @pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="this system has no fork")

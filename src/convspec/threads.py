@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from functools import cache
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -59,10 +60,14 @@ def share(work: Callable[[Iterator[Item]], None], items: Iterable[Item]) -> None
 
 
 class _Helper:
-    """A worker that waits for a thread, and is not needed any more if it waits too long."""
+    """A worker that waits for a thread, and is not needed any more if it waits too long.
+
+    It works in a copy of the caller's context, which has NumPy's error state.
+    """
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
+        self._context = copy_context()
         self._begun, self._ended = Lock(), Lock()
         self._ended.acquire()
         self._error: BaseException | None = None
@@ -70,7 +75,7 @@ class _Helper:
     def run(self) -> None:
         if self._begun.acquire(blocking=False):
             try:
-                self._work()
+                self._context.run(self._work)
             except BaseException as error:
                 self._error = error
             finally:
