@@ -66,7 +66,7 @@ def test_settings_come_before_the_framework(monkeypatch: pytest.MonkeyPatch) -> 
 #: Every how many of the smoke cases are run: XLA compiles each one of them.
 EVERY = {
     "torch-channels-last": 4,
-    "torch-traced": 17,
+    "torch-traced": 21,
     "tensorflow-graph": 6,
     "tensorflow-xla": 17,
     "jax-jit": 17,
