@@ -362,6 +362,13 @@ gradient float32 9x4x5x4 seed=735 | ConvSpec(4, 8, (3, 3), padding=1, groups=4)
 gradient float32 1x66x3x4x2 seed=736 | ConvSpec(66, 34, (2, 2, 1), padding=1)
 gradient float32 1x66x4x3 seed=737 | ConvSpec(66, 34, (2, 3), stride=2, transposed=True)
 
+# Depthwise volumes without a stride; channels that are last in memory alone
+exact float32 1x5x6x7x3 seed=775 | ConvSpec(3, 6, (2, 2, 2), padding=2, dilation=(1, 2, 3), groups=3, layout='NDHWC', weight_layout='DHWIM')
+exact float32 2x3x5x6x7 seed=776 | ConvSpec(3, 3, (3, 2, 2), padding=(3, 1, 2), dilation=(3, 1, 2), groups=3)
+exact float32 2x3x5x4 seed=778 view=permuted | ConvSpec(3, 4, (3, 2))
+exact float32 2x4x5x3x4 seed=781 view=permuted | ConvSpec(4, 3, (2, 3, 2), stride=2, transposed=True)
+exact float32 2x6x7 seed=784 view=permuted | ConvSpec(6, 6, (3,), padding=1, groups=3)
+
 # All sizes the same, so that no axis taken for another shows in the shape
 exact float32 3x3x3x3 seed=738 | ConvSpec(3, 3, (3, 3), padding=1)
 exact float32 4x4x4x4x4 seed=739 | ConvSpec(4, 4, (3, 3, 3), padding=((2, 0), 1, (0, 2)), layout='NDHWC', output_layout='NCHWD', weight_layout='ODHWI')
@@ -389,7 +396,8 @@ again float32 2x4x5x5 seed=852 | ConvSpec(4, 6, (3, 3), padding=1, bias=False)
 again float16 2x4x5x5 seed=851 | ConvSpec(4, 4, (3, 3), stride=2, padding=1, dilation=2, transposed=True)
 again int32 2x3x4x4 seed=851 | ConvSpec(3, 3, (2, 2))
 again float32 2x4x3x3x3 seed=849 | ConvSpec(4, 4, (2, 2, 2), stride=2, groups=2, transposed=True)
-again float64 2x4x6 seed=851 | ConvSpec(4, 8, (3,), padding=1, groups=4)
+again float64 2x4x6 seed=851 | ConvSpec(4, 8, (3,), stride=2, padding='same', groups=4)
+again float16 2x4x5 seed=850 | ConvSpec(4, 4, (3,), bias=False)
 threads float32 2x6x5x6 seed=752 | ConvSpec(6, 12, (3, 2), padding=1, groups=6)
 threads float16 2x4x7 seed=753 | ConvSpec(4, 4, (3,), padding=1)
 
