@@ -27,8 +27,8 @@ from .running import FORMAT, Job, Report, about_the_machine, run
 WATCHED = (
     Job(("torch",), ("tiny", "c3d1"), ("channels_first",), ("forward",), ("eager",)),
     Job(("tensorflow",), ("tiny", "ct5"), ("channels_last",), ("forward",), ("eager",)),
-    Job(("jax",), ("tiny", "ct5", "up3d"), ("channels_first",), ("forward",), ("compiled",)),
-    Job(("jax",), ("c3d1",), ("channels_last",), ("gradients",), ("compiled",)),
+    Job(("jax",), ("tiny", "grouped3d", "up3d"), ("channels_first",), ("forward",), ("compiled",)),
+    Job(("jax",), ("unet3d",), ("channels_last",), ("gradients",), ("compiled",)),
 )
 #: Of the history's ratio, below which a row has become slower: on one machine the medians of quiet
 #: and of loaded runs differ by up to a half, and so may another machine's.

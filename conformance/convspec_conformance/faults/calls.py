@@ -197,4 +197,4 @@ def half_sums_overflow_on_the_way(call: Call) -> Array:
     first = np.sum([term.w.astype("float32") for term in terms[: len(terms) // 2]], 0)
     part = right(call.but(w=as_dtype(first, "float16"), b=None, out_dtype="float32"))
     beyond = (np.abs(part) > LARGEST) & np.isfinite(part)
-    return np.where(beyond, as_dtype(np.sign(part) * np.inf, "float16"), right(call))
+    return np.where(beyond, as_dtype(np.copysign(np.inf, part), "float16"), right(call))
