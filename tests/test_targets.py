@@ -285,3 +285,9 @@ def test_any_exception_refuses_where_none_is_promised() -> None:
     typed.typed_refusals = True
     assert conformance.judge(wrong, typed).status == "fail"
     assert conformance.judge(replace(wrong, judge="exact"), typed).status == "error"
+
+
+def test_gradients_of_complex_numbers_go_through_a_compiled_graph() -> None:
+    """Whose backward pass fails on a cotangent that is a conjugated view."""
+    case = conformance.parse("gradient complex64 2x4x9 seed=1 | ConvSpec(4, 6, (3,), layout='NCW')")
+    assert conformance.judge(case, conformance.load("torch-traced")).status == "pass"

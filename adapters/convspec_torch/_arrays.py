@@ -83,12 +83,15 @@ def to_numpy(x: Any) -> Any:
 
 
 def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any, ...]:
-    """Gradients by autograd, whose own are conjugated, and part of its graph again."""
+    """Gradients by autograd, whose own are conjugated, and part of its graph again.
+
+    A compiled backward pass cannot take a cotangent that is a conjugated view, so it is computed.
+    """
     watched = [a if a.requires_grad else a.detach().requires_grad_() for a in arrays]
     with torch.enable_grad():
         y = function(*watched)
         found = torch.autograd.grad(
-            y, watched, cotangent.conj(), create_graph=True, materialize_grads=True
+            y, watched, cotangent.conj_physical(), create_graph=True, materialize_grads=True
         )
         return tuple(gradient.conj() for gradient in found)
 
