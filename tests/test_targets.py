@@ -66,7 +66,7 @@ def test_settings_come_before_the_framework(monkeypatch: pytest.MonkeyPatch) -> 
 #: Every how many of the smoke cases are run: XLA compiles each one of them.
 EVERY = {
     "torch-channels-last": 4,
-    "torch-traced": 21,
+    "torch-traced": 17,
     "tensorflow-graph": 6,
     "tensorflow-xla": 17,
     "jax-jit": 17,
@@ -79,7 +79,10 @@ def test_modes(name: str) -> None:
     assert target.name == name
     for case in SMOKE[:: EVERY[name]]:
         verdict = conformance.judge(case, target)
-        assert verdict.status == "pass", f"{case.line}\n{verdict.detail}"
+        # What torch.compile cannot do at all; a mode has to compute everything else.
+        impossible = name == "torch-traced" and case.judge in ("gradient2", "threads")
+        right = "unclaimed" if impossible else "pass"
+        assert verdict.status == right, f"{case.line}\n{verdict.detail}"
 
 
 def test_channels_last_means_strides() -> None:
