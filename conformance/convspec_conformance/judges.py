@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Barrier
 from typing import Any
 
 import numpy as np
 
-from convspec import ConvSpecError, Support, UnsupportedError, reference
+from convspec import ConvSpec, ConvSpecError, Support, UnsupportedError, reference
 from convspec.dtypes import COMPLEX, INTEGER, check, check_out
 
 from . import bounds, fillings, gradients, properties, refusals, special
@@ -27,6 +28,8 @@ STATUSES = ("pass", "fail", "unclaimed", "error", "crash", "hang")
 CALLS = ("exact", "again", "threads")
 #: Threads that call at once, and calls of each.
 THREADS, ROUNDS = 2, 5
+#: Of the seeds of wrong calls, one in so many has the right call made before.
+REMEMBERED = 4
 
 
 @dataclass(frozen=True)
@@ -304,6 +307,8 @@ def _held(case: Case, target: Target) -> Verdict:
 
 def _refused(case: Case, target: Target) -> Verdict:
     call = refusals.call(case)
+    if case.seed % REMEMBERED == 0:
+        _remember(case, call.arguments[0], target)
     try:
         y = target.run(*call.arguments, **call.options)
     except call.error as error:
@@ -321,6 +326,17 @@ def _refused(case: Case, target: Target) -> Verdict:
     if not _typed(target) and not y.size:
         return Verdict("pass", "an empty result, in which no number is wrong")
     return Verdict("fail", f"{case.wrong}: accepted, and gave numbers of shape {y.shape}")
+
+
+def _remember(case: Case, spec: ConvSpec, target: Target) -> None:
+    """The right call of a spec, on the very object that the wrong one is made on.
+
+    Who knows a repeated call by less than all arrays takes the wrong one for the right one.
+    """
+    right = replace(case, judge="exact", wrong="", spec=spec)
+    if fair(right) and target.claims(right):
+        with suppress(Exception):  # other cases judge right calls
+            _compute(right, target, fillings.arrays(right))
 
 
 def compare(y: Any, expected: Array, slack: float = 0.0) -> Verdict:

@@ -49,6 +49,7 @@ def neighbours(case: Case, fair: Callable[[Case], bool]) -> list[Case]:
         {"out_dtype": wide if case.out_dtype is None and case.dtype != wide else None},
         {"input_shape": more},
         {"input_shape": longer},
+        {"output_size": _one_more(case) if case.output_size is None else None},
     ]
     changes = [*((change, {}) for change in specs), *(({}, change) for change in calls)]
     found: list[Case] = []
@@ -64,6 +65,13 @@ def neighbours(case: Case, fair: Callable[[Case], bool]) -> list[Case]:
         if fair(other) and near.weight_shape == spec.weight_shape:
             found.append(other)
     return found[:MOST]
+
+
+def _one_more(case: Case) -> tuple[int, ...]:
+    """The default output size and one position more on the last axis, as some strides have it."""
+    spec = case.spec
+    sizes = dict(zip(spec.output_layout, spec.output_shape(case.input_shape), strict=True))
+    return tuple(sizes[c] + (c == spec.spatial[-1]) for c in spec.spatial)
 
 
 def _turned(spec: ConvSpec) -> str:

@@ -38,6 +38,8 @@ exact float32 2x3x4x12x12 seed=3 | ConvSpec(3, 64, (2, 3, 3), (1, 2, 2), (0, 1, 
 exact float32 0x4x4x4x3 seed=4 | ConvSpec(3, 5, (3, 3, 3), layout='NDHWC')
 exact float32 0x3x4x4x4 seed=5 | ConvSpec(3, 5, (3, 3, 3), padding=1, layout='NCDHW')
 exact float32 0x3x4x4x4 seed=6 | ConvSpec(3, 5, (3, 3, 3), transposed=True)
+exact float32 0x3x5x4 seed=134 | ConvSpec(3, 4, (2, 2), padding=1, padding_mode='reflect')
+exact float32 0x5x4x3 seed=135 | ConvSpec(3, 6, (2, 2), groups=3, layout='NHWC', weight_layout='HWIM')
 
 # TensorFlow: conv3d has no groups, no dilation without oneDNN, no explicit padding, no integers
 exact float32 2x4x4x4x4 seed=7 | ConvSpec(4, 6, (3, 3, 3), padding=1, groups=2, layout='NDHWC', weight_layout='DHWIO')
@@ -116,6 +118,8 @@ exact float32 1x2x30x31 seed=404 | ConvSpec(2, 3, (3, 2), stride=(9, 8))
 exact float32 1x2x4x3 seed=405 | ConvSpec(2, 3, (3, 2), stride=(9, 8), transposed=True)
 exact float32 2x2x3x2x3x2 seed=406 | ConvSpec(2, 2, (3, 1, 2, 2), stride=(2, 1, 1, 2), padding=(1, 0, 1, 0), transposed=True)
 exact float32 2x2x3x2x3x2 seed=407 | ConvSpec(2, 4, (3, 1, 2, 2), padding='same', groups=2, padding_mode='circular')
+exact float32 2x2x4x3x4x3 seed=793 | ConvSpec(2, 4, (2, 1, 3, 2), stride=(1, 2, 1, 1), padding=((1, 0), (0, 2), (2, 1), 0), dilation=(2, 1, 1, 2), groups=2, padding_mode='reflect', flip_kernel=True)
+exact float32 1x3x3x4x3x3 seed=794 | ConvSpec(3, 2, (2, 2, 1, 2), padding=(1, 0, (1, 2), 2), padding_mode='reflect', flip_kernel=True)
 
 # A bias that is not row-major, one axis reversed, every second column
 exact float32 1x3x4x5 seed=408 view=reversed | ConvSpec(3, 4, (2, 3))
@@ -128,6 +132,9 @@ exact float32 2x4x6x7 seed=412 filling=nonfinite | ConvSpec(4, 4, (3, 3), paddin
 exact float32 2x3x9x9 seed=413 filling=nonfinite | ConvSpec(3, 4, (2, 2), dilation=3)
 exact float32 2x3x9x9 seed=414 filling=nonfinite | ConvSpec(3, 4, (3, 3), stride=2, padding='same')
 exact float32 2x3x4x4 seed=415 filling=nonfinite | ConvSpec(3, 4, (3, 3), stride=2, padding=1, transposed=True)
+exact float64 2x5x4x3 seed=420 filling=nonfinite | ConvSpec(3, 6, (3, 2), padding=1, groups=3, layout='NHWC', weight_layout='HWIM')
+exact float64 2x3x4x5 seed=421 filling=nonfinite | ConvSpec(3, 3, (3, 2), padding=1, groups=3, transposed=True)
+exact float64 2x3x2x3 seed=422 filling=nonfinite | ConvSpec(3, 3, (2, 3), stride=(9, 8), groups=3, transposed=True)
 exact float16 1x4x4x4 seed=416 filling=tiny | ConvSpec(4, 4, (3, 3), padding=1)
 exact float16 1x4x4x4 seed=417 filling=huge | ConvSpec(4, 4, (3, 3), padding=1)
 again float32 2x3x5x6 seed=840 | ConvSpec(3, 4, (3, 3), padding='same')
@@ -152,9 +159,22 @@ bounded bfloat16 3x7x4x1 seed=1415513967 out=float32 filling=real | ConvSpec(1, 
 refusal float32 2x2x5x6 seed=313 wrong=overcropped | ConvSpec(2, 3, (3, 3), stride=2, transposed=True)
 refusal float32 2x2x5x6 seed=314 wrong=output_size | ConvSpec(2, 3, (3, 3), stride=2, transposed=True)
 
+# Wrong calls after the right one, on the same spec
+refusal float32 2x3x5x6 seed=316 wrong=weight_single | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=320 wrong=weight_taps | ConvSpec(3, 4, (3, 2), padding=1)
+refusal float32 2x3x5x6 seed=324 wrong=weight_dtype | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=328 wrong=bias_single | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=332 wrong=bias_dtype | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=336 wrong=channels | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=340 wrong=leading_axis | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=344 wrong=bool_array | ConvSpec(3, 4, (3, 2))
+refusal float32 2x3x5x6 seed=348 wrong=output_size | ConvSpec(3, 4, (3, 2), stride=2, transposed=True)
+
 # JAX on the CPU: cropped at the start of an axis and padded at its end, it reads other memory
 exact float32 2x5x5x2 seed=130 | ConvSpec(2, 4, (3, 3), stride=(2, 1), padding=((-1, 1), (-2, 1)), groups=2, layout='NHWC')
 exact float32 1x2x5x3 seed=131 | ConvSpec(2, 2, (3, 3), padding=((-2, 2), (-1, 1)), bias=False)
+exact float32 1x2x6x7 seed=132 | ConvSpec(2, 3, (3, 3), padding=((2, -1), (-2, 1)))
+exact float32 2x7x6x4 seed=133 | ConvSpec(4, 6, (3, 2), padding=((-1, 2), (1, -1)), groups=2, layout='NHWC', weight_layout='HWIO')
 
 # JAX: XLA takes an axis for one of groups, in a call or in its gradients, and ends the process
 exact float64 1x1x4x2 seed=501 | ConvSpec(1, 1, (2, 3), stride=(2, 1), padding=(1, 0), transposed=True)
@@ -163,6 +183,8 @@ gradient float32 1x2x4x4 seed=503 | ConvSpec(2, 3, (2, 3), stride=(2, 1), paddin
 gradient float64 1x1x3x2 seed=504 | ConvSpec(1, 1, (4, 3), stride=(2, 1), padding=(3, 0), transposed=True)
 gradient2 float32 1x1x4x5 seed=505 | ConvSpec(1, 1, (3, 2), dilation=(2, 1), padding=(1, 0))
 gradient2 float32 1x1x2x4 seed=506 | ConvSpec(1, 1, (4, 3), stride=(2, 1), padding=(3, 0))
+exact float64 1x1x2x4 seed=507 | ConvSpec(1, 1, (3, 2), stride=(1, 2), padding=(0, 1), transposed=True)
+gradient float32 1x2x4x4 seed=508 | ConvSpec(2, 3, (3, 2), stride=(1, 2), padding=(0, 1))
 
 # torch: second gradients of one channel, by strides that say nothing of an axis of size 1
 gradient2 float32 32x4x4x4x1 seed=35840834 | ConvSpec(32, 1, (3, 2, 1), stride=(1, 3, 1), padding=((3, -2), (2, 2), (0, 0)), dilation=(1, 1, 3), bias=False, transposed=True, output_padding=(0, 2, 0), layout='CHDWN', weight_layout='ODWHI')
@@ -346,6 +368,27 @@ exact int16 1x2x3x1040 seed=721 filling=wide | ConvSpec(2, 2, (2, 3), padding=1,
 gradient float32 1x2x1030 seed=722 | ConvSpec(2, 3, (3,), stride=2, padding=1)
 gradient float32 2x2x34x35 seed=723 | ConvSpec(2, 2, (3, 2), padding=1, groups=2)
 
+# Gradients large enough for kernels of their own: sums over parts of the batch, matrix products,
+# volumes as pictures, products without a kernel
+gradient float32 2x10x51x41 seed=781 | ConvSpec(2, 32, (2, 2), layout='CNHW', output_layout='HCNW', weight_layout='HIWO')
+gradient2 float32 130x64x2x1 seed=782 | ConvSpec(1, 32, (1, 2), padding=(0, (0, 1)), layout='WHNC', output_layout='HNWC')
+gradient float32 40x2x17x18 seed=783 | ConvSpec(40, 48, (1, 1), layout='CNHW', output_layout='HCNW', weight_layout='HIWO')
+gradient2 float32 2x7x8x9x33 seed=784 | ConvSpec(33, 36, (1, 1, 1), layout='NDHWC', output_layout='NCWHD', weight_layout='IDHOW')
+gradient float32 2x5x6x7x3 seed=785 | ConvSpec(3, 8, (3, 3, 3), padding=1, layout='NDHWC', weight_layout='DHWIO')
+gradient2 float32 2x3x8x7x7 seed=786 | ConvSpec(3, 8, (2, 3, 3), stride=(2, 1, 1), padding=1, dilation=(3, 1, 1))
+gradient float32 1x18x5x6x5 seed=787 | ConvSpec(18, 4, (2, 2, 3), padding=1)
+gradient2 float32 1x5x6x9x17 seed=788 | ConvSpec(17, 5, (2, 2, 3), stride=(2, 1, 1), padding=(2, 1, 1), dilation=(3, 1, 1), layout='NDHWC')
+gradient float32 1x18x10x9x8 seed=789 | ConvSpec(18, 27, (1, 2, 2), padding=1, groups=9)
+gradient float32 2x16x260 seed=791 | ConvSpec(16, 32, (5,), padding=2, groups=16)
+gradient2 float32 2x9x10x11x12 seed=792 | ConvSpec(12, 12, (2, 1, 2), padding=1, groups=12, layout='NDHWC', weight_layout='DHWIM')
+
+# The same, just beyond what such kernels are for
+gradient float32 2x40x18x34 seed=795 | ConvSpec(40, 48, (1, 1), stride=(1, 2))
+gradient float32 2x17x16x40 seed=796 | ConvSpec(40, 48, (1, 1), padding=(0, 1), layout='NHWC', weight_layout='HWIO')
+gradient float32 2x64x12x13 seed=797 | ConvSpec(64, 64, (1, 1), groups=2)
+gradient float32 2x4x92x92 seed=798 | ConvSpec(4, 32, (1, 2), groups=2)
+gradient float64 2x17x16x40 seed=799 filling=wide | ConvSpec(40, 48, (1, 1), layout='NHWC', weight_layout='HWIO')
+
 # Many samples, channels or groups in kernels of their own
 exact float32 10x6x5x5 seed=724 | ConvSpec(6, 12, (3, 3), padding=1, groups=6)
 exact float32 9x4x3x4 seed=725 | ConvSpec(4, 6, (3, 2), stride=2, groups=2, transposed=True)
@@ -398,6 +441,7 @@ again int32 2x3x4x4 seed=851 | ConvSpec(3, 3, (2, 2))
 again float32 2x4x3x3x3 seed=849 | ConvSpec(4, 4, (2, 2, 2), stride=2, groups=2, transposed=True)
 again float64 2x4x6 seed=851 | ConvSpec(4, 8, (3,), stride=2, padding='same', groups=4)
 again float16 2x4x5 seed=850 | ConvSpec(4, 4, (3,), bias=False)
+again float32 2x3x4x5 seed=854 | ConvSpec(3, 4, (3, 2), stride=(1, 2), padding=1, transposed=True)
 threads float32 2x6x5x6 seed=752 | ConvSpec(6, 12, (3, 2), padding=1, groups=6)
 threads float16 2x4x7 seed=753 | ConvSpec(4, 4, (3,), padding=1)
 
