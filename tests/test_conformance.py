@@ -479,17 +479,6 @@ def test_no_case_takes_an_honest_backend_too_long(seed: int) -> None:
     assert max(map(drawing.operations, cases)) <= 2**26
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_no_false_alarm(backend: convspec.Backend, seed: int) -> None:
-    target = conformance.BackendTarget(backend)
-    cases = conformance.suite("smoke", seed)
-    for case in cases[:: 5 if backend.name == "jax" else 1]:
-        verdict = conformance.judge(case, target)
-        unclaimed = backend.name == "numpy" and case.judge in GRADIENTS
-        expected = "unclaimed" if unclaimed else "pass"
-        assert verdict.status == expected, f"{case.line}\n{verdict.detail}"
-
-
 def test_anything_that_a_target_raises_is_a_verdict() -> None:
     class Broken(conformance.BackendTarget):
         def run(self, *arguments: object, **options: object) -> np.ndarray:

@@ -10,7 +10,6 @@ import onnxruntime
 import pytest
 
 import convspec
-import convspec_conformance as conformance
 from convspec import ConvSpec, UnsupportedError, convert_layout, reference, to_framework
 from convspec.backend import Environment
 from convspec.plan import source
@@ -20,16 +19,6 @@ from generators import integers
 from test_explain import SNIPPETS, run_snippet
 
 BACKEND: Any = convspec.get_backend("onnxruntime")
-
-
-def test_no_case_fails() -> None:
-    target = conformance.load("onnxruntime")
-    counts = {"pass": 0, "unclaimed": 0}
-    for case in conformance.suite("smoke", seed=1):
-        verdict = conformance.judge(case, target)
-        assert not verdict.bad, f"{case.line}\n{verdict.detail}"
-        counts[verdict.status] += 1
-    assert min(counts.values()) > 30
 
 
 def operators(spec: ConvSpec, shape: tuple[int, ...], dtype: str = "float32") -> list[str]:

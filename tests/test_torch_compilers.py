@@ -399,3 +399,21 @@ def test_function_transforms(name: str) -> None:
     assert torch.equal(tangent, spec(x.flip(0), w))
     each = torch.func.vmap(torch.func.grad(lambda w, x: (spec(x, w, b) ** 2).sum()), (None, 0))
     assert torch.equal(each(w, stacked)[0], torch.func.grad(loss, argnums=1)(stacked[0], w))
+
+
+@pytest.mark.parametrize("dynamic", [True, None])
+def test_an_output_size_may_be_symbolic(dynamic: bool | None) -> None:
+    """As a decoder's, which upsamples to the size of what it joins; x may have a known shape."""
+    spec = ConvSpec(2, 3, (3,), 3, transposed=True, layout="NCW", bias=False)
+    x, w = torch.ones(1, 2, 9), torch.ones(spec.weight_shape)
+
+    def join(x: torch.Tensor, w: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return spec(x, w, output_size=skip.shape[2:]) + skip
+
+    run = torch.compile(join, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    for size in (28, 29, 27):
+        skip = torch.arange(3.0 * size).reshape(1, 3, size)
+        assert torch.equal(run(x, w, skip), join(x, w, skip))
+    # It used to be taken, and gave numbers of this size.
+    with pytest.raises(Exception, match=re.escape("output_size[0] (axis W): the input is no size")):
+        run(x, w, torch.ones(1, 3, 30))

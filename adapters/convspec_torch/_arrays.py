@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_exporting
 from torch.fx.experimental.symbolic_shapes import has_static_value
 
 from convspec import dtypes
+from convspec.backend import Kernel
 from convspec.errors import ShapeError
+from convspec.problem import Condition
+from convspec.symbols import Sizes
 
 TYPES = {name: getattr(torch, name) for name in dtypes.ALL}
 NAMES = {dtype: name for name, dtype in TYPES.items()}
@@ -94,6 +97,22 @@ def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any,
             y, watched, cotangent.conj_physical(), create_graph=True, materialize_grads=True
         )
         return tuple(gradient.conj() for gradient in found)
+
+
+def held_to(conditions: Sequence[Condition], kernel: Kernel) -> Kernel:
+    """A kernel of symbolic sizes, which are held to the conditions while they are recorded.
+
+    A compiler holds later calls to the answers. An exporter asks for proofs: it is not asked.
+    """
+
+    def checked(*arrays: Any, sizes: Sizes) -> Any:
+        if not is_exporting():
+            for condition in conditions:
+                if sizes(condition.small) > sizes(condition.large):
+                    raise ShapeError(f"{condition.message}.")
+        return kernel(*arrays, sizes=sizes)
+
+    return checked
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {

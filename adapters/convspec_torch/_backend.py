@@ -140,7 +140,9 @@ class TorchBackend(PlanBackend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         run = super().prepare(problem, env)
-        return run if env.traced else takes_shards(run, problem, env)
+        if not env.traced:
+            return takes_shards(run, problem, env)
+        return _arrays.held_to(problem.conditions, run) if problem.conditions else run
 
     def bound(self, op: str, params: dict[str, Any]) -> Step:
         if op == "conv":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import numpy as np
@@ -212,6 +213,38 @@ class BackendTarget:
             gradients=derived,
         )
         return self.backend.supports(problem, env)
+
+
+class CompiledTarget(BackendTarget):
+    """Each call as a program of its own, which goes on to serve calls that differ in numbers alone.
+
+    A subclass says how a function is compiled.
+    """
+
+    #: How many programs are kept at a time.
+    most = 8
+
+    def __init__(self, backend: Backend, name: str | None = None) -> None:
+        super().__init__(backend, name)
+        self.programs: dict[Hashable, Callable[..., Any]] = {}
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function of the framework's arrays, compiled by the framework."""
+        raise NotImplementedError
+
+    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
+        given = [array for array in arrays if array is not None]
+        kinds = [(tuple(array.shape), array.dtype) for array in given]
+        key = (spec, repr(options), repr(kinds))
+        if key not in self.programs:
+            if len(self.programs) >= self.most:
+                self.programs.clear()
+
+            def one(*given: Any) -> Any:
+                return super(CompiledTarget, self).call(spec, *given, **options)
+
+            self.programs[key] = self.compiled(one)
+        return self.programs[key](*given)
 
 
 def load(name: str) -> Target:

@@ -42,9 +42,9 @@ def call(
     w = (pattern_of(engine, w[0], expected[1]), w[1])
     if b is not None:
         b = (pattern_of(engine, b[0], expected[2]), b[1])
-    late = None in pattern
-    wanted = wanted_size(spec, output_size, symbolic=late)
+    wanted = wanted_size(spec, output_size, symbolic=None in pattern)
     asked = None if wanted is None else pattern_of(engine, wanted, [None] * len(wanted))
+    late = None in (*pattern, *(asked or ()))
     key = (engine, pattern, dtype, device, w, b, asked, out_dtype, True)
     if engine.recording():
         kernel = getattr(_kept, _keep(type(spec), text, *key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from convspec import ConvSpec, get_backend
 from convspec.dtypes import ALL, COMPLEX
 
 from ..raw import RawTarget, amounts, named
-from ..targets import Array, BackendTarget
+from ..targets import Array, BackendTarget, CompiledTarget
 
 #: Names of padding: lax's own of ours.
 WORDS = {"same": "SAME", "same_lower": "SAME_LOWER"}
@@ -50,18 +51,15 @@ def raw() -> RawTarget:
     return Raw()
 
 
-class Jitted(BackendTarget):
+class Jitted(CompiledTarget):
     """Each call under a jax.jit of the caller's."""
 
     def __init__(self) -> None:
         _precise()
         super().__init__(get_backend("jax"))
 
-    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
-        def one(*given: Any) -> Any:
-            return super(Jitted, self).call(spec, *given, **options)
-
-        return jax.jit(one)(*arrays)
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.jit(function)
 
 
 class Raw(RawTarget):

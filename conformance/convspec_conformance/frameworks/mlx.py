@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
 
-from convspec import ConvSpec, get_backend
+from convspec import get_backend
 
-from ..targets import BackendTarget
+from ..targets import CompiledTarget
 
 
-def compiled() -> BackendTarget:
+def compiled() -> CompiledTarget:
     return Compiled(get_backend("mlx"))
 
 
-class Compiled(BackendTarget):
+class Compiled(CompiledTarget):
     """Each call under mx.compile."""
 
-    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
-        given = [array for array in arrays if array is not None]
-
-        def one(*traced: Any) -> Any:
-            return super(Compiled, self).call(spec, *traced, **options)
-
-        return mx.compile(one)(*given)
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return mx.compile(function)

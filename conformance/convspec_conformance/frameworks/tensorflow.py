@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -10,7 +11,7 @@ from convspec import ConvSpec, get_backend
 from convspec.dtypes import FLOAT, HALF
 
 from ..raw import RawTarget, amounts, named
-from ..targets import Array, BackendTarget
+from ..targets import Array, BackendTarget, CompiledTarget
 
 FORWARD = (tf.nn.conv1d, tf.nn.conv2d, tf.nn.conv3d)
 TRANSPOSED = (tf.nn.conv1d_transpose, tf.nn.conv2d_transpose, tf.nn.conv3d_transpose)
@@ -38,7 +39,7 @@ def raw() -> RawTarget:
     return Raw()
 
 
-class Function(BackendTarget):
+class Function(CompiledTarget):
     """Each call a tf.function of its own."""
 
     def __init__(self, *, jit_compile: bool) -> None:
@@ -46,11 +47,8 @@ class Function(BackendTarget):
         super().__init__(get_backend("tensorflow"))
         self.jit_compile = jit_compile
 
-    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
-        def one(*given: Any) -> Any:
-            return super(Function, self).call(spec, *given, **options)
-
-        return tf.function(one, jit_compile=self.jit_compile, autograph=False)(*arrays)
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return tf.function(function, jit_compile=self.jit_compile, autograph=False)
 
 
 class Raw(RawTarget):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from convspec.dtypes import COMPLEX, FLOAT, HALF
 
 from ..cases import Case
 from ..raw import RawTarget, amounts, named
-from ..targets import Array, BackendTarget
+from ..targets import Array, BackendTarget, CompiledTarget
 
 FORWARD = (F.conv1d, F.conv2d, F.conv3d)
 TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
@@ -48,11 +49,12 @@ def raw() -> RawTarget:
     return Raw()
 
 
-class Compiled(BackendTarget):
+class Compiled(CompiledTarget):
     """Each call compiled by itself, in one graph."""
 
     #: Dynamo hands on what a call raises while it is read as an error of its own.
     typed_refusals = False
+    most = 1
 
     def __init__(self, engine: str) -> None:
         _precise()
@@ -63,16 +65,13 @@ class Compiled(BackendTarget):
         if case.judge == "gradient2":
             return Support(False, "none", "torch.compile differentiates once")
         if case.judge == "threads":
-            return Support(False, "none", "Dynamo, which each call here resets, has one thread")
+            return Support(False, "none", "Dynamo, which is reset here, has one thread")
         return super().claims(case)
 
-    def call(self, spec: ConvSpec, *arrays: Any, **options: Any) -> Any:
-        torch._dynamo.reset()  # one graph too many, and Dynamo would go on without compiling
-
-        def one(*given: Any) -> Any:
-            return super(Compiled, self).call(spec, *given, **options)
-
-        return torch.compile(one, backend=self.engine, fullgraph=True)(*arrays)
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # Of a second shape Dynamo would make a program for any sizes, of a ninth none.
+        torch._dynamo.reset()
+        return torch.compile(function, backend=self.engine, fullgraph=True)
 
 
 class ChannelsLast(BackendTarget):
