@@ -13,12 +13,12 @@ import convspec
 from generators import Case, arrays, random_case
 
 #: Cases per backend; JAX compiles each one. CONVSPEC_CASES multiplies them for a long run.
-CASES = {"numpy": 1500, "torch": 1500, "tensorflow": 500, "jax": 120}
+CASES = {"numpy": 1500, "torch": 1000, "tensorflow": 240, "jax": 60}
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_equal_to_the_reference(backend: convspec.Backend, part: int) -> None:
-    count = CASES[backend.name] * int(os.environ.get("CONVSPEC_CASES", "1")) // 4
+    count = CASES[backend.name] * int(os.environ.get("CONVSPEC_CASES", "1")) // 2
     rng = np.random.default_rng([part, len(backend.name)])
     for _ in range(count):
         case = random_case(rng)

@@ -416,6 +416,8 @@ np.testing.assert_array_equal(keras.models.load_model(sys.argv[2]).predict(x, ve
 model.compile("sgd", "mse")
 model.fit(x, np.zeros_like(y), epochs=1, verbose=0)
 assert (keras.ops.convert_to_numpy(model(x)) != y).any()
+y = spec(keras.Variable(x), keras.Variable(np.ones(spec.weight_shape, "float32")), layer.bias)
+assert keras.ops.is_tensor(y)
 
 native = keras.layers.Conv2DTranspose(3, 3, 2, padding="same")
 native.build((None, 5, 6, 4))

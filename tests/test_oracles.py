@@ -19,7 +19,7 @@ from convspec_conformance.onnx_oracle import ENGINES, EXCLUSIONS, Exclusion
 
 CASES = [
     case
-    for seed in range(3)
+    for seed in range(2)
     for case in conformance.suite("standard", seed)
     if case.judge == "exact"
     and case.filling == "small"
@@ -47,10 +47,10 @@ def test_the_reference_is_what_the_standard_says(engine: str) -> None:
     counts = Counter(
         (str(name), str(value)) for case in asked for name, value in features(case).items()
     )
-    assert len(asked) > 120
-    assert counts["transposed", "True"] > 20
+    assert len(asked) > 80
+    assert counts["transposed", "True"] > 14
     assert min(counts["mode", mode] for mode in ("reflect", "replicate", "circular")) > 5
-    assert min(counts["rank", str(rank)] for rank in (1, 2, 3)) > 20
+    assert min(counts["rank", str(rank)] for rank in (1, 2, 3)) > 14
 
 
 def test_the_comparison_can_fail() -> None:

@@ -59,7 +59,8 @@ class Jitted(CompiledTarget):
         super().__init__(get_backend("jax"))
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.jit(function)
+        program: Callable[..., Any] = jax.jit(function)
+        return program
 
 
 class Raw(RawTarget):

@@ -48,7 +48,10 @@ class Function(CompiledTarget):
         self.jit_compile = jit_compile
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return tf.function(function, jit_compile=self.jit_compile, autograph=False)
+        program: Callable[..., Any] = tf.function(
+            function, jit_compile=self.jit_compile, autograph=False
+        )
+        return program
 
 
 class Raw(RawTarget):

@@ -71,7 +71,8 @@ class Compiled(CompiledTarget):
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         # Of a second shape Dynamo would make a program for any sizes, of a ninth none.
         torch._dynamo.reset()
-        return torch.compile(function, backend=self.engine, fullgraph=True)
+        program: Callable[..., Any] = torch.compile(function, backend=self.engine, fullgraph=True)
+        return program
 
 
 class ChannelsLast(BackendTarget):
