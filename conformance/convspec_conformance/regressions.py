@@ -391,6 +391,9 @@ gradient float32 2x17x16x40 seed=796 | ConvSpec(40, 48, (1, 1), padding=(0, 1), 
 gradient float32 2x64x12x13 seed=797 | ConvSpec(64, 64, (1, 1), groups=2)
 gradient float32 2x4x92x92 seed=798 | ConvSpec(4, 32, (1, 2), groups=2)
 gradient float64 2x17x17x40 seed=799 filling=wide | ConvSpec(40, 48, (1, 1), layout='NHWC', weight_layout='HWIO')
+exact float32 1x26x26x26x2 seed=804 | ConvSpec(2, 36, (3, 3, 3), padding=1, layout='NDHWC', weight_layout='DHWIO')
+exact float32 1x26x27x26x4 seed=805 | ConvSpec(4, 18, (3, 3, 3), padding=1, groups=2, layout='NDHWC', weight_layout='DHWIO')
+gradient float32 1x1x16x32x33 seed=806 | ConvSpec(1, 4, (2, 2, 2), stride=(1, 2, 2), transposed=True)
 
 # Many samples, channels or groups in kernels of their own
 exact float32 10x6x5x5 seed=724 | ConvSpec(6, 12, (3, 3), padding=1, groups=6)
