@@ -1,29 +1,34 @@
-"""torch on the CPU: small volumes as batches, the same numbers and gradients, exactly."""
+"""torch on the CPU: small volumes by oneDNN, the same numbers and gradients, exactly."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import convspec
 from convspec import ConvSpec
 from convspec.algorithms import KEPT_BYTES
-from convspec_torch import TorchBackend, backend
+from convspec.backend import Environment, Kernel
+from convspec.problem import Problem
+from convspec_torch import TorchBackend, _backend, _kernel, backend
+from convspec_torch._backend import RecordedBackend
 from generators import integers
 
 
 class Plain(TorchBackend):
     """aten's own choice for everything."""
 
-    def lacks(self, call: Any) -> str:
-        missing = super().lacks(call)
-        return "" if missing == "samples" else missing
+    def prepare(self, problem: Problem, env: Environment) -> Kernel:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (_backend, _kernel):
+                patch.setattr(module, "small", lambda call: False)
+            return super().prepare(problem, env)
 
 
-#: name -> spec, spatial size, what explain says of it
+ONEDNN = "torch.ops.aten.mkldnn_convolution("
+#: name -> spec, spatial size, what explain says of it where calls are recorded
 CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str]] = {
     "first": (ConvSpec(3, 32, (3, 3, 3), padding=1), (8, 20, 30), "2 pieces of axis D as a batch"),
     "last": (
@@ -55,9 +60,8 @@ CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str]] = {
 def test_the_same_numbers_and_gradients(name: str, bias: bool) -> None:
     spec, size, told = CASES[name]
     shape = _shape(spec, size)
-    text = spec.explain(shape, "torch")
-    assert told in text
-    assert "samples" not in spec.explain(shape, Plain())
+    assert told in spec.explain(shape, RecordedBackend())
+    assert spec.explain(shape, "torch").count(ONEDNN) == 1
     rng = np.random.default_rng(5)
     x, w, b = (integers(rng, s, "float32") for s in (shape, spec.weight_shape, spec.bias_shape))
     c = torch.from_numpy(integers(rng, spec.output_shape(shape), "float32"))
@@ -71,6 +75,9 @@ def test_the_same_numbers_and_gradients(name: str, bias: bool) -> None:
         found.append([y, *gradients, *again])
     expected = convspec.reference(spec, x, w, b if bias else None)
     assert np.array_equal(found[0][0].detach(), expected)
+    direct = spec(*(a.detach() for a in arrays), backend=backend)
+    assert np.array_equal(direct, expected)
+    assert direct.is_contiguous() or spec.layout != "NDHWC"
     for ours, theirs in zip(*found, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -105,18 +112,44 @@ def test_through_transforms_and_compilers() -> None:
     assert torch.equal(tangent, expected[0])
     compiled = torch.compile(lambda a, w: spec(a, w), fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(x[0], w), expected[0])
+    traced = torch.jit.trace(lambda a: spec(a, w), (x[0],))
+    assert torch.equal(traced(x[1]), expected[1])
+    with FlopCounterMode(display=False) as counter:  # which knows aten's convolution
+        spec(x[0], w)
+    assert counter.get_total_flops() == 2 * expected[0].numel() * w[0].numel()
+
+
+def operators(spec: ConvSpec, x: torch.Tensor, w: torch.Tensor) -> set[str]:
+    """Those that a call ends up with."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        spec(x, w)
+    return {event.key for event in profile.key_averages()}
+
+
+def test_onednn_is_asked_by_name_where_nothing_is_recorded() -> None:
+    spec, size, _ = CASES["first"]
+    x, w = torch.ones(_shape(spec, size)), torch.ones(spec.weight_shape)
+    name = "aten::mkldnn_convolution"
+    assert "aten::convolution" not in operators(spec, x, w) >= {name}
+    watched = w.clone().requires_grad_()
+    assert "aten::convolution" in operators(spec, x, watched)
+    with torch.no_grad():
+        assert "aten::convolution" not in operators(spec, x, watched) >= {name}
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert name not in operators(spec, x, w)
 
 
 def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, size, _ = CASES["first"]
     shape = _shape(spec, size)
     native = convspec.Support(True, "native")
-    assert spec.supports(TorchBackend(), shape, "float64") == native
-    assert spec.supports(TorchBackend(), (2, *shape[1:])) == native  # a batch already
-    assert spec.supports(TorchBackend(), (1, 3, 4, 5, 6)) == native  # not worth it
-    assert spec.supports(TorchBackend(), (1, 3, 80, 90, 8)) == native  # oneDNN's anyway
+    assert spec.supports(RecordedBackend(), shape).reason.startswith("samples")
+    assert spec.supports(RecordedBackend(), shape, "float64") == native
+    assert spec.supports(RecordedBackend(), (2, *shape[1:])) == native  # a batch already
+    assert spec.supports(RecordedBackend(), (1, 3, 4, 5, 6)) == native  # not worth it
+    assert spec.supports(RecordedBackend(), (1, 3, 80, 90, 8)) == native  # oneDNN's anyway
     large = spec.replace(in_channels=512)
-    assert large.supports(TorchBackend(), (1, 512, 4, 9, 9)) == native
+    assert large.supports(RecordedBackend(), (1, 512, 4, 9, 9)) == native
     assert KEPT_BYTES < 4 * 64 * 7 * 112 * 120  # what the case "large" is for
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    assert spec.supports(TorchBackend(), shape) == native  # perhaps a part of a whole
+    assert spec.supports(RecordedBackend(), shape) == native  # perhaps a part of a whole

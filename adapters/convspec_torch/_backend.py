@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import is_autocast_enabled
-from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 from torch.fx.experimental.symbolic_shapes import guard_scalar, has_static_value
 
@@ -23,7 +22,7 @@ from . import _arrays, _snippets
 from ._dtensor import takes_shards, without_shards
 from ._guards import guard_of
 from ._kernel import conv, step
-from ._slow import faster
+from ._slow import differentiable, either, small
 
 STRIDED = torch.strided
 #: What autocast reads in another type: every floating one but float64.
@@ -38,6 +37,8 @@ class TorchBackend(PlanBackend):
     snippets = _snippets.SNIPPETS
     views = frozenset({"permute", "reshape", "slice"})
     element_types = dtypes.ALL
+    #: Whether oneDNN may be asked by name, which nothing can record.
+    direct = True
 
     @property
     def capabilities(self) -> Capabilities:
@@ -85,12 +86,7 @@ class TorchBackend(PlanBackend):
         return dtype
 
     def differentiable(self, x: Any) -> bool:
-        if torch.is_grad_enabled() and x.requires_grad:
-            return True
-        # Forward-mode gradients, and the transforms of torch.func.
-        return forward_ad.unpack_dual(x).tangent is not None or bool(
-            torch._C._functorch.is_functorch_wrapped_tensor(x)
-        )
+        return differentiable(x)
 
     def out_of_memory(self, error: Exception) -> bool:
         # The CPU's allocator has no type of its own, nor has that of MPS.
@@ -121,7 +117,7 @@ class TorchBackend(PlanBackend):
         limits = map(max, call.stride, call.dilation)
         if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):
             return "padding"
-        return faster(call)
+        return ""
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return rank <= 3 and dtype in ("float32", "float64")
@@ -140,13 +136,16 @@ class TorchBackend(PlanBackend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         run = super().prepare(problem, env)
+        if any(map(small, self.plan(problem, env).calls)):
+            recorded = PlanBackend.prepare(RECORDED, problem, env)
+            run = recorded if env.traced else either(run, recorded)
         if not env.traced:
             return takes_shards(run, problem, env)
         return _arrays.held_to(problem.conditions, run) if problem.conditions else run
 
     def bound(self, op: str, params: dict[str, Any]) -> Step:
         if op == "conv":
-            return step(params["call"])
+            return step(params["call"], direct=self.direct)
         if op == "permute":  # what a view costs is reading its arguments: the method's take longer
             return Step(torch.permute, (params["axes"],))
         return super().bound(op, params)
@@ -171,6 +170,18 @@ class TorchBackend(PlanBackend):
 
     def contiguous(self, x: Any) -> Any:
         return x.contiguous()
+
+
+class RecordedBackend(TorchBackend):
+    """By aten's convolution alone, which autograd, transforms and compilers know."""
+
+    direct = False
+
+    def lacks(self, call: Call) -> str:
+        return super().lacks(call) or ("samples" if small(call) else "")
+
+
+RECORDED = RecordedBackend()
 
 
 def _held(x: Any) -> Any:

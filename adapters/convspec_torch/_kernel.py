@@ -10,6 +10,8 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 
 from convspec.plan import Call, Step
 
+from ._slow import ONEDNN, small
+
 FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -24,9 +26,12 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     return _row_major(function(_row_major(x), w, b, *rest))
 
 
-def step(call: Call) -> Step:
-    """:func:`conv` for one call of known sizes."""
+def step(call: Call, *, direct: bool) -> Step:
+    """:func:`conv` for one call of known sizes, ``direct`` if oneDNN may be asked by name."""
     function, rest = _plain(call)
+    if direct and small(call):
+        amounts = [lo for lo, _ in call.padding]
+        function, rest = ONEDNN, (amounts, call.stride, call.dilation, call.groups)
     wide, narrow = call.in_channels, call.out_channels // call.groups
     if not call.transposed:
         wide, narrow = call.out_channels, call.in_channels // call.groups

@@ -1,11 +1,14 @@
-"""Where aten takes another kernel than oneDNN's on the CPU, and which rule is faster there.
+"""Where aten takes another kernel than oneDNN's on the CPU, and what is faster there.
 
-Every bound here is measured (torch 2.13, AVX2, float32, one thread, ratios of interleaved
-medians of processor time over ``F.conv3d``, channels first and last).
+Every bound here is measured (torch 2.13, AVX2, float32, ratios of interleaved medians over
+``F.conv3d``, channels first and last).
 
 For one small volume aten's ``use_mkldnn`` says no, for the sake of pictures: it multiplies the
-first four sizes, and leaves out W. Two halves of the volume as a batch of two get oneDNN: 1.9 to 6
-times as fast with channels first, 2.1 to 8 times with channels last.
+first four sizes, and leaves out W. Asked by name, oneDNN takes 1/1.7 to 1/12 of the time. That
+operator has neither forward gradients nor a shape without data, and aten decides anew for its
+backward pass. So what is recorded, by autograd, a transform, a mode or a compiler, goes another
+way: two halves of the volume, as a batch of two, get oneDNN in both directions, 1.9 to 6 times as
+fast with channels first, 2.1 to 8 times with channels last.
 
 Nothing else that was tried was faster on the workloads of ``convspec bench``: oneDNN's own kernels
 for signals, pictures, groups, dilation and transposed convolutions beat sums over taps, stacked
@@ -14,12 +17,20 @@ taps and phases.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
+from convspec.backend import Kernel
 from convspec.plan import Call
 
+from ._guards import PLAIN
+
+#: oneDNN by its name: x, weight, bias or None, padding, stride, dilation, groups.
+ONEDNN = torch.ops.aten.mkldnn_convolution
 #: aten's own bound (aten/src/ATen/native/Convolution.cpp, ConvParams::use_mkldnn).
 SMALL = 20480
 #: Up to as many input channels. At 64: 2.5 and 3.0 times; at 128: 1.5 and 1.5; at 512: 1.0 and 0.5.
@@ -28,21 +39,48 @@ CHANNELS = 128
 WORTHWHILE = 2**23
 
 
-def faster(call: Call) -> str:
-    """The rule that computes a call faster than aten does by itself, or ``""``.
+def small(call: Call) -> bool:
+    """Whether aten computes a call that is worth it without oneDNN, for being one small volume.
 
-    None on accelerators. None where a process group is: the arrays may then be partitioned.
+    Not on accelerators. Not where a process group is: the arrays may then be partitioned.
     """
     if call.device != "cpu" or call.dtype != "float32" or call.symbolic or not _alone():
-        return ""
+        return False
     if call.transposed or call.rank != 3 or call.groups > 1 or call.batch != 1:
-        return ""
+        return False
     if not torch.backends.mkldnn.is_available() or min(call.kernel_size[1:]) > 3:
-        return ""
+        return False
+    if any(lo != hi or lo < 0 for lo, hi in call.padding) or set(call.input_dilation) != {1}:
+        return False
     if call.in_channels > CHANNELS or call.in_channels * prod(call.input_size[:2]) > SMALL:
-        return ""
+        return False
     products = prod(call.kernel_size) * call.in_channels * prod(call.output_shape)
-    return "samples" if call.output_size[0] > 1 and products >= WORTHWHILE else ""
+    return call.output_size[0] > 1 and products >= WORTHWHILE
+
+
+def either(direct: Kernel, recorded: Kernel) -> Kernel:
+    """``direct`` for arrays whose call nothing records, ``recorded`` for all others."""
+
+    def run(*arrays: Any) -> Any:
+        return (recorded if _recorded(arrays) else direct)(*arrays)
+
+    return run
+
+
+def _recorded(arrays: Sequence[Any]) -> bool:
+    """Whether autograd, a transform or a mode takes notice, or oneDNN is switched off."""
+    if torch._C._len_torch_dispatch_stack() or not torch.backends.mkldnn.enabled:
+        return True
+    return any(type(array) not in PLAIN or differentiable(array) for array in arrays)
+
+
+def differentiable(x: torch.Tensor) -> bool:
+    """Whether autograd, forward-mode gradients or a transform of torch.func has hold of ``x``."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return True
+    return forward_ad.unpack_dual(x).tangent is not None or bool(
+        torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
 
 
 def _alone() -> bool:

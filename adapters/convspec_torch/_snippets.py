@@ -9,9 +9,14 @@ from convspec.plan import Call
 from convspec.snippets import example_text, index_text, tuple_text
 
 from ._arrays import MODES
+from ._slow import small
 
 
 def conv(x: str, w: str, b: str | None = None, *, call: Call) -> str:
+    if small(call):
+        values = (tuple(lo for lo, _ in call.padding), call.stride, call.dilation)
+        amounts = ", ".join(map(tuple_text, values))
+        return f"torch.ops.aten.mkldnn_convolution({x}, {w}, {b}, {amounts}, {call.groups})"
     arguments = [x, w] if b is None else [x, w, b]
     options: dict[str, Any] = {
         "stride": (call.stride, 1),
