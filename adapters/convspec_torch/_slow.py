@@ -68,8 +68,9 @@ def either(direct: Kernel, recorded: Kernel) -> Kernel:
 
 
 def _recorded(arrays: Sequence[Any]) -> bool:
-    """Whether autograd, a transform or a mode takes notice, or oneDNN is switched off."""
-    if torch._C._len_torch_dispatch_stack() or not torch.backends.mkldnn.enabled:
+    """Whether autograd, a transform, a tracer or a mode takes notice, or oneDNN is switched off."""
+    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
+    if modes or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
         return True
     return any(type(array) not in PLAIN or differentiable(array) for array in arrays)
 
