@@ -136,7 +136,7 @@ class TorchBackend(PlanBackend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         run = super().prepare(problem, env)
-        if any(map(small, self.plan(problem, env).calls)):
+        if problem.rank > 2 and any(map(small, self.plan(problem, env).calls)):
             recorded = PlanBackend.prepare(RECORDED, problem, env)
             run = recorded if env.traced else either(run, recorded)
         if not env.traced:
