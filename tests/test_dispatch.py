@@ -11,7 +11,8 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -483,6 +484,29 @@ def test_broken_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     message = "backend: 'foo' could not be loaded: libfoo.so: cannot open shared object file."
     with pytest.raises(convspec.BackendNotFoundError, match=re.escape(message)):
         convspec.get_backend("foo")
+
+
+@pytest.mark.parametrize("module", [None, ModuleType("caffe")])
+def test_what_does_not_load_is_no_other_backends_trouble(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType | None
+) -> None:
+    """Be it blocked, as ``sys.modules[name] = None`` blocks it, or too old for its adapter."""
+    from importlib.metadata import EntryPoint
+
+    class Old(EntryPoint):
+        def load(self) -> None:
+            assert module is not None, "what is blocked is not asked for"
+            raise ImportError("caffe has no conv3d")
+
+    class Array(np.ndarray[Any, Any]):
+        """Of a type whose owner is not known yet."""
+
+    points = {"caffe": Old("caffe", "caffe:backend", "convspec.backends")}
+    points |= convspec.dispatch.entry_points()
+    monkeypatch.setattr(convspec.dispatch, "entry_points", lambda: points)
+    monkeypatch.setitem(sys.modules, "caffe", module)
+    x = np.ones((1, 1, 3)).view(Array)
+    assert (ConvSpec(1, 1, (3,))(x, np.ones((1, 1, 3))) == 3).all()
 
 
 def test_public_names() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec
 from convspec.backend import Environment
 from convspec.problem import resolve
-from convspec_tensorflow import _slow
+from convspec_tensorflow import _arrays, _slow
 from generators import integers
 
 ORDERS = {"layout": "NDHWC", "weight_layout": "DHWIO"}
@@ -230,3 +231,50 @@ def test_reflection_is_one_operation(batch: int, dtype: str) -> None:
     rng = np.random.default_rng(9)
     x, w = (integers(rng, s, dtype) for s in (shape, spec.weight_shape))
     assert np.array_equal(spec(tf.constant(x), tf.constant(w)), convspec.reference(spec, x, w))
+
+
+#: Operations as plans have them, with what NumPy makes of a 3 x 4 x 5 array.
+BOUND: dict[str, tuple[str, dict[str, Any], Callable[[Any], Any]]] = {
+    "slice": (
+        "slice",
+        {"index": (slice(None), slice(1, 3), slice(0, None, 2))},
+        lambda x: x[:, 1:3, ::2],
+    ),
+    "slice from the end": (
+        "slice",
+        {"index": (slice(-2, None), slice(None, -1), slice(None, None, -1))},
+        lambda x: x[-2:, :-1, ::-1],
+    ),
+    "slice of nothing": ("slice", {"index": (slice(2, 2),) + (slice(None),) * 2}, lambda x: x[2:2]),
+    "pad": (
+        "pad",
+        {"pairs": ((0, 2), (1, 0), (0, 0)), "mode": "zeros"},
+        lambda x: np.pad(x, ((0, 2), (1, 0), (0, 0))),
+    ),
+    "reflect": (
+        "pad",
+        {"pairs": ((0, 2), (1, 0), (0, 4)), "mode": "reflect"},
+        lambda x: np.pad(x, ((0, 2), (1, 0), (0, 4)), mode="reflect"),
+    ),
+    "flip": ("flip", {"axes": (0, 2)}, lambda x: x[::-1, :, ::-1]),
+    "permute": ("permute", {"axes": (2, 0, 1)}, lambda x: x.transpose(2, 0, 1)),
+    "reshape": ("reshape", {"shape": (2, 6, 5)}, lambda x: x.reshape(2, 6, 5)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint64", "bool"])
+@pytest.mark.parametrize("name", BOUND)
+def test_bound_operations(name: str, dtype: str) -> None:
+    op, params, expected = BOUND[name]
+    x = np.arange(60).reshape(3, 4, 5).astype(dtype)
+    step = _arrays.bound(op, params)
+    assert step is not None
+    np.testing.assert_array_equal(step.function(tf.constant(x)).numpy(), expected(x))
+
+
+def test_sizes_of_more_than_32_bits() -> None:
+    """Nothing is computed: the shape is inferred."""
+    step = _arrays.bound("reshape", {"shape": (1 << 33, 1)})
+    assert step is not None
+    with tf.Graph().as_default():
+        assert step.function(tf.zeros((1 << 16, 1 << 17), tf.int8)).shape == (1 << 33, 1)

@@ -26,6 +26,7 @@ class Description:
             for the registered backend of this name.
         modules: what has to be installed; the first one is the framework.
         environment: variables that must be set before the framework is imported.
+        unused: what the framework imports where it finds it, and the target has no use for.
         raw: the framework's own calls, with no convspec backend in between.
         summary: for a person.
     """
@@ -34,6 +35,7 @@ class Description:
     source: str = ""
     modules: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
     raw: bool = False
     summary: str = ""
 
@@ -61,6 +63,8 @@ class Description:
 
 _HERE = "convspec_conformance.frameworks"
 _TF = ("tensorflow",)
+# Keras brings matplotlib and scikit-learn, TensorFlow Lite brings JAX: half of the import's time.
+_UNUSED = ("jax", "keras")
 _WITHOUT = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 
 _TABLE = [
@@ -79,19 +83,33 @@ _TABLE = [
         ("torch",),
         summary="arrays of 4 and 5 axes in channels-last strides",
     ),
-    Description("tensorflow", f"{_HERE}.tensorflow:eager", _TF, summary="eager, as installed"),
+    Description(
+        "tensorflow",
+        f"{_HERE}.tensorflow:eager",
+        _TF,
+        unused=_UNUSED,
+        summary="eager, as installed",
+    ),
     Description(
         "tensorflow-without-onednn",
         f"{_HERE}.tensorflow:eager",
         _TF,
         _WITHOUT,
+        _UNUSED,
         summary="eager, as on a CPU that oneDNN is not used on",
     ),
-    Description("tensorflow-graph", f"{_HERE}.tensorflow:graph", _TF, summary="tf.function"),
+    Description(
+        "tensorflow-graph",
+        f"{_HERE}.tensorflow:graph",
+        _TF,
+        unused=_UNUSED,
+        summary="tf.function",
+    ),
     Description(
         "tensorflow-xla",
         f"{_HERE}.tensorflow:xla",
         _TF,
+        unused=_UNUSED,
         summary="tf.function(jit_compile=True)",
     ),
     Description(
@@ -116,6 +134,7 @@ _TABLE = [
         "raw-tensorflow",
         f"{_HERE}.tensorflow:raw",
         _TF,
+        unused=_UNUSED,
         raw=True,
         summary="tf.nn.conv*d, conv*d_transpose and depthwise_conv2d",
     ),
@@ -124,6 +143,7 @@ _TABLE = [
         f"{_HERE}.tensorflow:raw",
         _TF,
         _WITHOUT,
+        _UNUSED,
         raw=True,
         summary="the same on a CPU that oneDNN is not used on",
     ),

@@ -22,7 +22,7 @@ from typing import Any
 
 from convspec import BackendNotFoundError, ConvSpecError
 
-from .cases import Case
+from .cases import GRADIENTS, Case
 from .catalogue import describe
 from .judges import Verdict
 from .worker import Answer, Loaded, serve
@@ -298,7 +298,8 @@ def run(
                 return Run(name, broken=str(error))
             run = Run(name, about.version)
             known = loaded(about)
-            todo = iter(range(len(cases)))
+            # Gradients first, which take longest: else one lane would end long after the others.
+            todo = iter(sorted(range(len(cases)), key=lambda i: cases[i].judge not in GRADIENTS))
 
             def judged(worker: Worker, case: Case, into: dict[int, Result], i: int) -> bool:
                 """Whether the case is claimed, once there is a result of it."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -18,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from .cases import Case
+from .catalogue import describe
 from .fingerprint import fingerprint
 from .judges import Verdict, claims, judge
 from .shrink import snippet
@@ -81,7 +84,8 @@ def serve(connection: Connection, name: str, path: str, seconds: float, memory: 
     try:
         if memory is not None:
             _limit(memory)
-        target = load(name)
+        with _absent(describe(name).unused), _uncollected():
+            target = load(name)
         connection.send(Loaded(_version(target), fingerprint(target)))
     except BaseException as error:  # SystemExit too: whatever it is, the parent tells the user
         connection.send(str(error) or type(error).__name__)
@@ -125,6 +129,32 @@ def _version(target: Target) -> str:
     backend = getattr(target, "backend", None)
     version = backend.capabilities.version if backend is not None else ""
     return str(getattr(target, "version", version))
+
+
+@contextlib.contextmanager
+def _absent(modules: Iterable[str]) -> Iterator[None]:
+    """Let whoever imports one of these modules find that it is not installed."""
+    hidden = [module for module in modules if module not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: there is none
+    try:
+        yield
+    finally:
+        for module in hidden:
+            del sys.modules[module]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep what is made here: a framework's modules are no garbage, and take long to look through.
+
+    A sixth of TensorFlow's import goes into it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _be_killed_first() -> None:

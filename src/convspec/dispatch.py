@@ -131,13 +131,14 @@ def _set_owner(kind: type, name: str) -> None:
 def _imported() -> tuple[str, ...]:
     """Names of the registered backends whose framework somebody has imported, after loading them.
 
-    All at once: a compiler that has read :data:`_loaded` does not see what is added later.
+    All at once: a compiler that has read :data:`_loaded` does not see what is added later. Without
+    those that cannot be loaded, which are no other's trouble.
     """
-    names = tuple(name for name in entry_points() if name in sys.modules)
-    for name in names:
-        with suppress(BackendNotFoundError):  # whoever asks for it by name hears of it
-            _load(name)
-    return names
+    for name in entry_points():
+        if sys.modules.get(name) is not None:  # None stands for what must not be imported
+            with suppress(BackendNotFoundError):  # whoever asks for it by name hears of it
+                _load(name)
+    return tuple(name for name in entry_points() if name in _loaded)
 
 
 def held(x: Any, name: str, guest: Backend | None = None) -> tuple[Backend, Any]:
