@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Barrier
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,8 +28,11 @@ STATUSES = ("pass", "fail", "unclaimed", "error", "crash", "hang")
 
 #: Judges of results that are computed as they are.
 CALLS = ("exact", "again", "threads")
-#: Threads that call at once, and calls of each.
-THREADS, ROUNDS = 2, 5
+#: Threads that call at once, and calls of each: more of those that take microseconds, for so many
+#: seconds.
+THREADS, ROUNDS, MOST_ROUNDS, LONG = 2, 5, 500, 0.05
+#: Seconds that Python lets a thread run: so few that all get ahead within one short call.
+SWITCHING = 1e-6
 #: Of the seeds of wrong calls, one in so many has the right call made before.
 REMEMBERED = 4
 
@@ -245,15 +250,25 @@ def _in_threads(case: Case, target: Target) -> Verdict:
 
     def results(arrays: fillings.Arrays) -> list[Array]:
         start.wait()
-        return [_compute(case, target, arrays) for _ in range(ROUNDS)]
+        found: list[Array] = []
+        end = perf_counter() + LONG
+        while len(found) < ROUNDS or (perf_counter() < end and len(found) < MOST_ROUNDS):
+            found.append(_compute(case, target, arrays))
+        return found
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for arrays, found in zip(given, pool.map(results, given), strict=True):
-            right = _right(case, arrays)
-            for y in found:
-                verdict = compare(y, right)
-                if verdict.bad:
-                    return replace(verdict, detail=f"in one of two threads: {verdict.detail}")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCHING)
+    try:
+        with ThreadPoolExecutor(THREADS) as pool:
+            found = list(pool.map(results, given))
+    finally:
+        sys.setswitchinterval(interval)
+    for arrays, ys in zip(given, found, strict=True):
+        right = _right(case, arrays)
+        for y in ys:
+            verdict = compare(y, right)
+            if verdict.bad:
+                return replace(verdict, detail=f"in one of two threads: {verdict.detail}")
     return Verdict("pass")
 
 
