@@ -72,9 +72,10 @@ class Framework:
         return calls(self, spec, problem, weight)
 
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
-        """How a user may run a function of (x, weight): as it is, compiled, ...
+        """How a user may run a function of (x, weight): ``"eager"``, ``"compiled"``.
 
-        With ``gradients``, as functions of (x, weight, cotangent) that give both gradients.
+        Of several that begin alike, such as ``"compiled, XLA"``, the fastest counts. With
+        ``gradients``, as functions of (x, weight, cotangent) that give both gradients.
         """
         return {"eager": function}
 

@@ -47,7 +47,11 @@ class TensorFlow(Framework):
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
         if gradients:
             function = _differentiated(function)
-        return {"eager": function, "compiled": tf.function(function)}
+        return {
+            "eager": function,
+            "compiled": tf.function(function),
+            "compiled, XLA": tf.function(function, jit_compile=True),
+        }
 
     def raw_ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
         if gradients:
