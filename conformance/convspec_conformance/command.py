@@ -327,11 +327,14 @@ def _faults(parsed: argparse.Namespace) -> int:
             f"fault: {', '.join(unknown)}: there are {', '.join(sorted(faults.FAULTS))}."
         )
     names = tuple(parsed.fault) or tuple(faults.FAULTS)
-    hunts: list[faults.Hunt] = []
     with progress(len(names), remaining=True) as step:
-        for name in names:
-            step(name)
-            hunts += faults.run_faults([name], parsed.level, parsed.seed, parsed.budget)
+        hunts = faults.run_faults(
+            names,
+            parsed.level,
+            parsed.seed,
+            parsed.budget,
+            ended=lambda hunt: step(hunt.fault.name),
+        )
     escaped = [hunt for hunt in hunts if not hunt.caught]
     print(f"{len(hunts) - len(escaped)} of {len(hunts)} faults are caught.\n")
     rows = [

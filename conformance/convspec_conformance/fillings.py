@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isqrt, prod
 from typing import Any
 
@@ -47,8 +48,7 @@ SMALL = 3
 def arrays(case: Case) -> Arrays:
     """Input, weight, and bias or None, as NumPy arrays; always the same for the same case."""
     spec = case.spec
-    shapes = [case.input_shape, spec.weight_shape, spec.bias_shape]
-    x, weight, bias = _drawn(case, shapes, [case.dtype] * 3, _result)
+    x, weight, bias = (array.copy() for array in _numbers(case))
     if case.filling == "nonfinite":
         x, weight, bias = special.spoiled(case, x, weight, bias)
     x, weight, bias = (viewed(array, case.view, case.seed) for array in (x, weight, bias))
@@ -91,14 +91,33 @@ class Tangents:
 
 def tangents(case: Case) -> Tangents:
     """The arrays of a gradient's case; always the same for the same case."""
+    spec = case.spec
+    x, w, b, g, u, v = (array.copy() for array in _tangent_numbers(case))
+    x, w, g = (viewed(a, case.view, case.seed) for a in (x, w, g))
+    return Tangents(x, w, b if spec.bias else None, g, u, v)
+
+
+#: How many cases' numbers are kept: who asks several targets the same, one after the other, need
+#: not draw them again.
+KEPT = 16
+
+
+@lru_cache(maxsize=KEPT)
+def _numbers(case: Case) -> list[Array]:
+    """Input, weight and bias, to be copied."""
+    spec = case.spec
+    shapes = [case.input_shape, spec.weight_shape, spec.bias_shape]
+    return _drawn(case, shapes, [case.dtype] * 3, _result)
+
+
+@lru_cache(maxsize=KEPT)
+def _tangent_numbers(case: Case) -> list[Array]:
+    """The arrays of :class:`Tangents`, to be copied."""
     spec, out = case.spec, case.out_dtype or case.dtype
     output_shape = spec.output_shape(case.input_shape, case.output_size)
     shapes = [case.input_shape, spec.weight_shape, spec.bias_shape, output_shape]
     types = [case.dtype, case.dtype, case.dtype, out, case.dtype, case.dtype]
-    drawn = _drawn(case, [*shapes, *shapes[:2]], types, _gradients)
-    x, w, b, g, u, v = drawn
-    x, w, g = (viewed(a, case.view, case.seed) for a in (x, w, g))
-    return Tangents(x, w, b if spec.bias else None, g, u, v)
+    return _drawn(case, [*shapes, *shapes[:2]], types, _gradients)
 
 
 def _result(case: Case, arrays: list[Array]) -> list[Array]:

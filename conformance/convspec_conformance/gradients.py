@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -92,20 +93,27 @@ def computed(case: Case, target: Target) -> Iterator[Gradient]:
         first = getattr(target, "gradients_apart", first)
     got = first(case.spec, t.x, t.w, t.b, t.g, **options)
     count = 2 if t.b is None else 3
-    yield from _compared(case, t, _first, got[:count])
+    yield from _compared(case, _first, got[:count])
     if got[count:] and case.filling == "small":  # of which y is exact in every type
-        yield from _compared(case, t, _recorded, got[count:])
+        yield from _compared(case, _recorded, got[count:])
     if second:
         got = engine.second_gradients(case.spec, t.x, t.w, t.g, t.u, t.v, **options)
-        yield from _compared(case, t, _second, got)
+        yield from _compared(case, _second, got)
 
 
-def _compared(case: Case, t: Tangents, rule: Rule, got: Sequence[Any]) -> Iterator[Gradient]:
+def _compared(case: Case, rule: Rule, got: Sequence[Any]) -> Iterator[Gradient]:
     out = case.out_dtype or case.dtype
-    exact, sums, terms = (rule(case, _each(t, change)) for change in (_same, np.abs, _ones))
+    exact, sums, terms = _expected(case, rule)
     for (name, value), given in zip(exact.items(), got, strict=True):
         dtype = out if name.endswith("by g") or name == RECORDED else case.dtype
         yield Gradient(name, given, value, dtype, terms[name], sums[name])
+
+
+@lru_cache(maxsize=fillings.KEPT)
+def _expected(case: Case, rule: Rule) -> tuple[dict[str, Array], ...]:
+    """What a rule gives: exactly, of magnitudes, and of ones, which counts the products."""
+    t = fillings.tangents(case)
+    return tuple(rule(case, _each(t, change)) for change in (_same, np.abs, _ones))
 
 
 def _first(case: Case, t: Tangents) -> dict[str, Array]:

@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Barrier
 from time import perf_counter
 from typing import Any
@@ -30,7 +31,7 @@ STATUSES = ("pass", "fail", "unclaimed", "error", "crash", "hang")
 CALLS = ("exact", "again", "threads")
 #: Threads that call at once, and calls of each: more of those that take microseconds, for so many
 #: seconds.
-THREADS, ROUNDS, MOST_ROUNDS, LONG = 2, 5, 500, 0.05
+THREADS, ROUNDS, MOST_ROUNDS, LONG = 2, 5, 500, 0.03
 #: Seconds that Python lets a thread run: so few that all get ahead within one short call.
 SWITCHING = 1e-6
 #: Of the seeds of wrong calls, one in so many has the right call made before.
@@ -164,7 +165,7 @@ def _exact(case: Case, target: Target) -> Verdict:
         y = _compute(case, target, arrays)
         exact, open_to_nan = special.expected(case, *arrays)
         return _spread(y, fillings.as_dtype(exact, case.out_dtype or case.dtype), open_to_nan)
-    y, expected = _compute(case, target, arrays), _right(case, arrays)
+    y, expected = _compute(case, target, arrays), _right(case)
     verdict = compare(y, expected, fillings.slack(case))
     if verdict.bad or not _odd(case):
         return verdict
@@ -194,8 +195,13 @@ def _negated(
     return verdict
 
 
-def _right(case: Case, arrays: fillings.Arrays) -> Array:
-    return reference(case.spec, *arrays, output_size=case.output_size, out_dtype=case.out_dtype)
+@lru_cache(maxsize=fillings.KEPT)
+def _right(case: Case) -> Array:
+    """What is to come of a case's arrays."""
+    given = fillings.arrays(case)
+    y = reference(case.spec, *given, output_size=case.output_size, out_dtype=case.out_dtype)
+    y.flags.writeable = False
+    return y
 
 
 def _spread(y: Any, expected: Array, open_to_nan: Array) -> Verdict:
@@ -217,12 +223,12 @@ def _again(case: Case, target: Target) -> Verdict:
     """
     for near in (replace(case, judge="exact"), *neighbours(case, fair)):
         if target.claims(near):
-            given = fillings.arrays(near)
-            verdict = compare(_compute(near, target, given), _right(near, given))
+            verdict = compare(_compute(near, target, fillings.arrays(near)), _right(near))
             if verdict.bad:
                 return replace(verdict, detail=f"{near.line}: {verdict.detail}")
-    arrays, later = (fillings.arrays(c) for c in (case, replace(case, seed=case.seed + 1)))
-    expected = [_right(case, given) for given in (arrays, later)]
+    both = (case, replace(case, seed=case.seed + 1))
+    arrays, later = map(fillings.arrays, both)
+    expected = list(map(_right, both))
     options: Any = {"output_size": case.output_size, "out_dtype": case.out_dtype}
 
     def change() -> None:
@@ -245,10 +251,11 @@ def _again(case: Case, target: Target) -> Verdict:
 
 def _in_threads(case: Case, target: Target) -> Verdict:
     """The same convolution of other numbers in several threads at once, again and again."""
-    given = [fillings.arrays(replace(case, seed=case.seed + i)) for i in range(THREADS)]
+    cases = [replace(case, seed=case.seed + i) for i in range(THREADS)]
     start = Barrier(THREADS)
 
-    def results(arrays: fillings.Arrays) -> list[Array]:
+    def results(own: Case) -> list[Array]:
+        arrays = fillings.arrays(own)
         start.wait()
         found: list[Array] = []
         end = perf_counter() + LONG
@@ -260,11 +267,11 @@ def _in_threads(case: Case, target: Target) -> Verdict:
     sys.setswitchinterval(SWITCHING)
     try:
         with ThreadPoolExecutor(THREADS) as pool:
-            found = list(pool.map(results, given))
+            found = list(pool.map(results, cases))
     finally:
         sys.setswitchinterval(interval)
-    for arrays, ys in zip(given, found, strict=True):
-        right = _right(case, arrays)
+    for own, ys in zip(cases, found, strict=True):
+        right = _right(own)
         for y in ys:
             verdict = compare(y, right)
             if verdict.bad:

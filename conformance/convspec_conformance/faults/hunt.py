@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, zip_longest
@@ -50,27 +50,55 @@ def in_turns(level: str, seed: int) -> tuple[Case, ...]:
 
 
 def check(name: str, seed: int = 0, budget: int | None = None, level: str = "standard") -> Hunt:
-    """Run cases on one fault until one catches it.
+    """Run cases on one fault until one catches it: see :func:`run_faults`."""
+    (hunt,) = run_faults([name], level, seed, budget)
+    return hunt
+
+
+def run_faults(
+    names: Iterable[str] = (),
+    level: str = "standard",
+    seed: int = 0,
+    budget: int | None = None,
+    ended: Callable[[Hunt], None] = lambda hunt: None,
+) -> list[Hunt]:
+    """Run cases on each fault until one catches it.
 
     A case that is not claimed catches it too: the NumPy engine claims all of DESIGN section 3.
+    Each case is run on all faults that are left, so that what is expected is computed once.
 
     Args:
-        name: of the fault.
-        seed: of the cases.
-        budget: most cases to run, None for the whole level.
+        names: of the faults, in the order of the hunts; none means all.
         level: of the cases.
+        seed: of the cases.
+        budget: most cases to run on a fault, None for the whole level.
+        ended: called with each hunt as it ends.
     """
-    fault = FAULTS[name]
-    cases = in_turns(level, seed)
-    if fault.backward:
-        cases = tuple(case for case in cases if case.judge in GRADIENTS)
-    cases = cases[:budget]
-    with _judged(fault) as verdict_of:
-        for count, case in enumerate(cases, 1):
-            verdict = verdict_of(case)
-            if verdict.bad or verdict.status == "unclaimed":
-                return Hunt(fault, count, case, verdict)
-    return Hunt(fault, len(cases))
+    faults = [FAULTS[name] for name in tuple(names) or tuple(FAULTS)]
+    counts = dict.fromkeys(faults, 0)
+    hunts: dict[Fault, Hunt] = {}
+
+    def end(hunt: Hunt) -> None:
+        hunts[hunt.fault] = hunt
+        ended(hunt)
+
+    with ExitStack() as stack:
+        judges = {fault: stack.enter_context(_judged(fault)) for fault in faults}
+        for case in in_turns(level, seed):
+            for fault in [fault for fault in faults if fault not in hunts]:
+                if fault.backward and case.judge not in GRADIENTS:
+                    continue
+                if counts[fault] == budget:
+                    end(Hunt(fault, counts[fault]))
+                    continue
+                counts[fault] += 1
+                verdict = judges[fault](case)
+                if verdict.bad or verdict.status == "unclaimed":
+                    end(Hunt(fault, counts[fault], case, verdict))
+    for fault in faults:
+        if fault not in hunts:
+            end(Hunt(fault, counts[fault]))
+    return [hunts[fault] for fault in faults]
 
 
 @contextmanager
@@ -80,20 +108,8 @@ def _judged(fault: Fault) -> Iterator[Callable[[Case], Verdict]]:
         fault.reset()
         yield lambda case: judge(case, fault)
         return
-    worker = Worker(fault.source, Limits(seconds=PATIENCE))
-    try:
-        worker.start()
+    with Worker(fault.source, Limits(seconds=PATIENCE)) as worker:
         yield lambda case: worker.judge(case, False).verdict
-    finally:
-        worker.close()
-
-
-def run_faults(
-    names: Iterable[str] = (), level: str = "standard", seed: int = 0, budget: int | None = None
-) -> Iterator[Hunt]:
-    """Hunt each of the faults called ``names``, or all of them."""
-    for name in tuple(names) or tuple(FAULTS):
-        yield check(name, seed, budget, level)
 
 
 def table(hunts: Iterable[Hunt]) -> list[tuple[str, str, str, str]]:
