@@ -15,7 +15,7 @@ import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec
 from convspec.backend import Environment
 from convspec.problem import resolve
-from convspec_tensorflow import _arrays, _slow
+from convspec_tensorflow import _arrays, _gradients, _slow
 from generators import integers
 
 ORDERS = {"layout": "NDHWC", "weight_layout": "DHWIO"}
@@ -278,3 +278,100 @@ def test_sizes_of_more_than_32_bits() -> None:
     assert step is not None
     with tf.Graph().as_default():
         assert step.function(tf.zeros((1 << 16, 1 << 17), tf.int8)).shape == (1 << 33, 1)
+
+
+#: Specs whose gradients are convolutions, and the input's shape.
+LARGE_KERNELS: dict[str, tuple[ConvSpec, tuple[int, ...]]] = {
+    "padding of same": (
+        ConvSpec(16, 3, (5, 5), padding=2, layout="NHWC", weight_layout="HWIO"),
+        (2, 7, 9, 16),
+    ),
+    "even, uneven sizes": (
+        ConvSpec(16, 4, (4, 5), padding="same", layout="NHWC", weight_layout="HWIO"),
+        (3, 6, 7, 16),
+    ),
+    "no padding": (
+        ConvSpec(17, 5, (6, 3), bias=False, layout="NHWC", weight_layout="HWIO"),
+        (2, 8, 9, 17),
+    ),
+    "cropped and padded, other orders": (
+        ConvSpec(16, 4, (4, 5), padding=((3, -1), (0, 4)), output_layout="NHWC", layout="NCHW"),
+        (2, 16, 8, 7),
+    ),
+    "a signal": (
+        ConvSpec(16, 2, (17,), padding="causal", layout="NWC", weight_layout="WIO"),
+        (3, 20, 16),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE_KERNELS)
+def test_gradients_of_large_kernels_are_convolutions(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of integers, so that first and second gradients are exact whichever way they are computed."""
+    spec, shape = LARGE_KERNELS[name]
+    rng = np.random.default_rng(0)
+    sizes = (shape, spec.weight_shape, spec.bias_shape)[: 2 + spec.bias]
+    arrays = [tf.constant(integers(rng, size, "float32")) for size in sizes]
+    g = tf.constant(integers(rng, spec.output_shape(shape), "float32"))
+    counted: list[int] = []
+    dense = _gradients._dense
+
+    def counting(*arguments: Any) -> Any:
+        counted.append(1)
+        return dense(*arguments)
+
+    monkeypatch.setattr(_gradients, "_dense", counting)
+    monkeypatch.setattr(_gradients, "onednn", lambda: False)
+    found = []
+    for bound in (0, 2**60):
+        monkeypatch.setattr(_gradients, "WORTHWHILE", bound)
+        monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+        env = replace(ENV, bias=spec.bias)
+        run = adapter.TensorflowBackend().prepare(resolve(spec, shape, None), env)
+        derived = all_derived(run, arrays, g)
+        found.append([part.numpy() for part in tf.nest.flatten(derived)])
+        assert bool(counted) == (bound == 0)
+        counted.clear()
+    for quick, plain in zip(*found, strict=True):
+        np.testing.assert_array_equal(quick, plain)
+
+
+def all_derived(run: Any, arrays: list[Any], g: Any) -> list[Any]:
+    """The result, its gradients, the gradients of these, a Jacobian and a forward tangent."""
+    with tf.GradientTape() as outer:
+        outer.watch([*arrays, g])
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = run(*arrays)
+        first = tape.gradient(y, arrays, output_gradients=g)
+        total = tf.add_n([tf.reduce_sum(a * da) for a, da in zip(arrays, first, strict=True)])
+    second = outer.gradient(total, [*arrays[:2], g])
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
+        parts = tf.reduce_sum(tf.reshape(run(*arrays) * g, (g.shape[0], -1)), 1)
+    jacobian = tape.jacobian(parts, arrays)
+    with tf.autodiff.ForwardAccumulator(arrays, list(map(tf.ones_like, arrays))) as accumulator:
+        y = run(*arrays)
+    return [y, first, second, jacobian, accumulator.jvp(y)]
+
+
+def test_graphs_keep_the_kernels_own_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """XLA compiles them well, and nothing but the kernel shall be in a graph."""
+    spec, shape = LARGE_KERNELS["padding of same"]
+    monkeypatch.setattr(_gradients, "onednn", lambda: False)
+    monkeypatch.setattr(_gradients, "WORTHWHILE", 0)
+    arrays = [tf.ones(size) for size in (shape, spec.weight_shape, spec.bias_shape)]
+
+    @tf.function
+    def graph(*arrays: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = spec(*arrays)
+        return tape.gradient(y, arrays)
+
+    operations = graph.get_concrete_function(*arrays).graph.get_operations()
+    types = [operation.type for operation in operations]
+    assert "Conv2DBackpropFilter" in types
+    assert "IdentityN" not in types

@@ -17,6 +17,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._dtensor import refusing_split_space
+from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
 from ._probe import differentiates, works
@@ -146,7 +147,7 @@ class TensorflowBackend(PlanBackend):
         if env.dtype in dtypes.INTEGER:
             return kernel
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
-        same = own.calls == other.calls and all(map(_same_kernel, own.calls))
+        same = own.calls == other.calls and all(_same_kernel(c, env) for c in own.calls)
         if same and all(map(vectorizes, own.calls)):
             return kernel
         differentiable = assemble(other.plan, other.inputs, self.operations, DIFFERENTIABLE.bound)
@@ -216,8 +217,10 @@ def vectorizes(call: Call) -> bool:
     return depthwise or not (explicit(call) or call.groups > 1)
 
 
-def _same_kernel(call: Call) -> bool:
+def _same_kernel(call: Call, env: Environment) -> bool:
     """Whether a call is computed in the same way if it will be differentiated."""
+    if by_convolutions(call) and not env.traced:
+        return False
     return by_batches(call, gradients=True) == by_batches(call, gradients=False)
 
 

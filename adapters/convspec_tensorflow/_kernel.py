@@ -15,6 +15,8 @@ import tensorflow as tf
 
 from convspec.plan import Call
 
+from ._gradients import by_convolutions, with_gradients
+
 #: Operations of rank 2 and 3; signals are pictures one pixel high.
 FORWARD = {2: tf.raw_ops.Conv2D, 3: tf.raw_ops.Conv3D}
 TRANSPOSED = {2: tf.raw_ops.Conv2DBackpropInput, 3: tf.raw_ops.Conv3DBackpropInputV2}
@@ -43,6 +45,8 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
     else:
         operation = partial(FORWARD[max(call.rank, 2)], **_attributes(call))
         run = lambda x, w: operation(input=x, filter=w)  # noqa: E731
+        if gradients and by_convolutions(call):
+            run = with_gradients(run, call)
     if call.rank == 1:
         run = _as_picture(run)
     return run if call.groups == 1 else _unfused(run)
