@@ -112,6 +112,7 @@ gradient float32 1x4x3x4x5 seed=305 | ConvSpec(4, 4, (2, 2, 2), padding=((1, 1),
 
 # More positions than 16 bits count, more samples and steps, more axes than frameworks have kernels for
 exact float32 1x1x70001 seed=401 | ConvSpec(1, 1, (3,))
+exact float32 1x2x40003 seed=864 | ConvSpec(2, 2, (3,), padding=((-3, -2),))
 exact float32 66x2x3x3 seed=402 | ConvSpec(2, 2, (2, 2), groups=2)
 exact float32 7x3x3x3 seed=403 | ConvSpec(3, 4, (3, 3), padding=1, transposed=True)
 exact float32 1x2x30x31 seed=404 | ConvSpec(2, 3, (3, 2), stride=(9, 8))
