@@ -14,7 +14,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("page", "examples"), [("layers.md", 16), ("tiles.md", 30), ("distributed.md", 20)]
+    ("page", "examples"),
+    [("layers.md", 16), ("tiles.md", 30), ("distributed.md", 20), ("speed.md", 5)],
 )
 def test_examples(page: str, examples: int) -> None:
     done = doctest.testfile(str(DOCS / page), module_relative=False, optionflags=doctest.ELLIPSIS)
