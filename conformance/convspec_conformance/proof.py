@@ -22,19 +22,23 @@ from typing import NamedTuple
 from convspec import __version__
 from convspec.tables import progress
 
-from .faults import FAULTS, check
+from .faults import FAULTS, run_faults
 from .generate import suite
 from .runner import Run, run
 
 #: The level that is proved.
 LEVEL = "standard"
+#: How many faults are hunted together by a process.
+TOGETHER = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and write the report."""
     parsed = _parser().parse_args(arguments)
     began = perf_counter()
-    steps = len(parsed.backend) * parsed.seeds + len(FAULTS) * parsed.fault_seeds
+    names = tuple(FAULTS)
+    parts = [names[i : i + TOGETHER] for i in range(0, len(names), TOGETHER)]
+    steps = len(parsed.backend) * parsed.seeds + len(parts) * parsed.fault_seeds
     runs: dict[str, list[Run]] = {name: [] for name in parsed.backend}
     hunts: dict[str, list[Found]] = {name: [] for name in FAULTS}
     with progress(steps, remaining=True) as step:
@@ -43,12 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 step(f"{name}, seed {seed}")
                 many.append(run(name, suite(LEVEL, seed), jobs=parsed.jobs))
         # Seed by seed, so that a process keeps the cases that it has drawn.
-        todo = [(name, seed) for seed in range(parsed.fault_seeds) for name in FAULTS]
+        todo = [(part, seed) for seed in range(parsed.fault_seeds) for part in parts]
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(parsed.jobs, mp_context=context) as pool:
-            for (name, seed), found in zip(todo, pool.map(_hunted, todo), strict=True):
-                step(f"{name}, seed {seed}")
-                hunts[name].append(found)
+            for (part, seed), found in zip(todo, pool.map(_hunted, todo), strict=True):
+                step(f"{part[0]} and others, seed {seed}")
+                for name, hunt in zip(part, found, strict=True):
+                    hunts[name].append(hunt)
     minutes = (perf_counter() - began) / 60
     lines = [*_head(sys.argv[1:] if arguments is None else arguments, minutes)]
     lines += [*_alarms(runs), *_escapes(hunts)]
@@ -69,10 +74,13 @@ class Found(NamedTuple):
     cases: int
 
 
-def _hunted(fault: tuple[str, int]) -> Found:
-    """The hunt of a fault by name at a seed."""
-    hunt = check(*fault, level=LEVEL)
-    return Found("" if hunt.case is None else hunt.case.judge, hunt.cases)
+def _hunted(task: tuple[tuple[str, ...], int]) -> list[Found]:
+    """The hunts of faults by name at a seed."""
+    names, seed = task
+    return [
+        Found("" if hunt.case is None else hunt.case.judge, hunt.cases)
+        for hunt in run_faults(names, LEVEL, seed)
+    ]
 
 
 def _head(arguments: Sequence[str], minutes: float) -> list[str]:
