@@ -454,6 +454,13 @@ again float32 2x3x4x5 seed=854 | ConvSpec(3, 4, (3, 2), stride=(1, 2), padding=1
 threads float32 2x6x5x6 seed=752 | ConvSpec(6, 12, (3, 2), padding=1, groups=6)
 threads float16 2x4x7 seed=753 | ConvSpec(4, 4, (3,), padding=1)
 
+# A kernel of one on one channel changes nothing, and gives an array of its own; an input of NCHW in
+# channels-last memory
+exact float32 2x1x5 seed=878 | ConvSpec(1, 1, (1,), bias=False)
+exact float32 2x3x4x1 seed=883 | ConvSpec(1, 1, (1, 1), bias=False, layout='NHWC', weight_layout='HWIO')
+exact float32 1x1x2x3x2 seed=877 | ConvSpec(1, 1, (1, 1, 1), bias=False, transposed=True)
+exact float32 2x3x4x5 seed=865 view=permuted | ConvSpec(3, 4, (3, 2), padding=1)
+
 # Results in a narrower or in another kind of type are rounded once; gradients of real numbers
 exact float32 2x4x5x6 seed=755 out=float16 filling=wide | ConvSpec(4, 6, (3, 3), padding=1)
 exact float32 2x4x5x4 seed=757 out=bfloat16 filling=wide | ConvSpec(4, 6, (3, 2), stride=2, groups=2, transposed=True, layout='NHWC')
