@@ -187,7 +187,7 @@ def _bound_reshape(shape: Any) -> Callable[[Any], Any]:
 
 
 def _integers(values: Any) -> Any:
-    """32 bits where they will do: on a GPU, TensorFlow takes them from the host's memory."""
+    """In 32 bits, as ``tf`` itself hands them on, where they will do."""
     wide = np.array(values, np.int64)
     return wide.astype(np.int32) if np.abs(wide).max(initial=0) < 2**31 else wide
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
 import subprocess
 import sys
 import time
@@ -28,7 +26,7 @@ from convspec import ConvSpec
 from convspec.tables import Column, Row, show
 
 from .frameworks import framework
-from .running import BLAS, Report, about_the_machine
+from .running import Report, about_the_machine, environment
 from .timing import ratio
 
 #: glibc's own names: https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html
@@ -46,12 +44,15 @@ KERNELS = {"point": 1, "c3d1": 3}
 
 def measure(name: str, kernel: str, repeats: int) -> list[dict[str, Any]]:
     """A row for each setting."""
-    clean = {key: value for key, value in os.environ.items() if key not in BLAS}
     command = [sys.executable, "-m", "convspec_benchmarks.outputs", "--child", name, kernel]
     pipe = subprocess.PIPE
     children = {
         setting: subprocess.Popen(
-            command, env=clean | {"GLIBC_TUNABLES": value}, stdin=pipe, stdout=pipe, text=True
+            command,
+            env=environment(name) | {"GLIBC_TUNABLES": value},
+            stdin=pipe,
+            stdout=pipe,
+            text=True,
         )
         for setting, value in SETTINGS.items()
     }
@@ -90,6 +91,8 @@ def measure(name: str, kernel: str, repeats: int) -> list[dict[str, Any]]:
 
 def serve(name: str, kernel: str) -> None:
     """Make a call for each line that comes, and tell its seconds and page faults."""
+    import resource  # which not every system has
+
     out, sys.stdout = sys.stdout, sys.stderr
     engine = framework(name)
     size = KERNELS[kernel]
