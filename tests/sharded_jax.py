@@ -37,6 +37,8 @@ SPECS = {
 }
 #: Compiling takes longest, so these alone are split along other axes and in other ways as well.
 OFTEN = ("volume", "few groups", "transposed")
+#: Of these the partitioner sums the output where automatic axes split the input's channels.
+SUMMED = ("volume", "strided", "wide", "reflect", "transposed")
 COLLECTIVES = ("all-gather", "all-to-all", "all-reduce", "reduce-scatter", "collective-permute")
 
 
@@ -79,6 +81,7 @@ def table() -> dict[str, Any]:
     cases += [(name, axis, 4, "Explicit") for name in OFTEN for axis in "NWC"]
     cases += [("few groups", "N", 4, "Auto"), ("transposed groups", "C", 4, "Explicit")]
     cases += [("depthwise, torch's weight", "C", 4, "Auto")]
+    cases += [(name, "C", 4, "Auto") for name in SUMMED]
     cases += [("few groups", "N", 4, "sharded"), ("transposed", "H", 4, "sharded")]
     report = {}
     for name, axis, devices, way in cases:
@@ -100,6 +103,7 @@ def table() -> dict[str, Any]:
             **counted(text),
             "equal": [bool((np.asarray(a) == e).all()) for a, e in pairs],
             "weight": math.prod(spec.weight_shape),
+            "output": expected(name)[0].size,
         }
     return report
 

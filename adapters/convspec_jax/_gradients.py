@@ -38,6 +38,11 @@ WORTHWHILE = 2**20
 
 def differentiable(x: Any, w: Any, *, call: Call) -> Any:
     """The kernel's call, with the faster gradient where there is one."""
+    if call.device == "cpu" and jax.device_count(backend="cpu") > 1:
+        # Perhaps a mesh splits the channels of x. An argument that is whole stays so, and then
+        # XLA's partitioner gathers x; of what is computed it splits the channels alike, for
+        # nothing, and sums the output.
+        return conv(x, jax.lax.optimization_barrier(w), call=call)
     rule = _rule(call)
     return conv(x, w, call=call) if rule is None else _conv(x, w, call, rule)
 
@@ -45,11 +50,11 @@ def differentiable(x: Any, w: Any, *, call: Call) -> Any:
 def _rule(call: Call) -> Any:
     """How the tangent of the weight is computed, as a function of x, w and the call, or None.
 
-    None on accelerators, and where arrays may be partitioned.
+    None on accelerators.
     """
     if call.device != "cpu" or call.dtype != "float32" or call.groups > 1:
         return None
-    if not known(call.batch, *call.output_size) or jax.device_count(backend="cpu") > 1:
+    if not known(call.batch, *call.output_size):
         return None
     positions = call.batch * prod(call.output_size)
     single = set(call.kernel_size) == set(call.stride) == {1} and not call.padded
