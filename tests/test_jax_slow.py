@@ -62,17 +62,17 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
     "up": (
         ConvSpec(4, 6, (4, 4), 2, 1, groups=2, transposed=True),
         5,
-        "phases: 4 kernel calls for the 4 residues",
+        "subpixel: 1 kernel call for the 4 residues",
     ),
     "up by blocks": (
         ConvSpec(4, 3, (2, 2, 2), 2, transposed=True, layout="NDHWC"),
         3,
-        "phases: 1 kernel call for the 8 residues",
+        "subpixel: 1 kernel call for the 8 residues",
     ),
     "up with holes": (
         ConvSpec(3, 4, (3, 2), (4, 3), ((0, 1), (2, -1)), (2, 3), transposed=True),
         5,
-        "phases: ",
+        "subpixel: ",
     ),
 }
 
@@ -123,6 +123,41 @@ def test_batched_by_vmap(name: str) -> None:
     y = jax.vmap(spec)(jnp.asarray(x), jnp.asarray(w))
     for i in range(3):
         assert np.array_equal(y[i], convspec.reference(spec, x[i], w[i]))
+
+
+def test_a_derivative_of_another_way() -> None:
+    """In either mode, of any of the arrays, twice; and what the forward call took is not redone."""
+    spec = ConvSpec(2, 3, (4, 4), 2, 1, transposed=True, layout="NCHW")
+    shape = (2, 2, 3, 5)
+    rng = np.random.default_rng(7)
+    x, w, b, dx, dw, db = (
+        jnp.asarray(integers(rng, s, "float32"))
+        for s in 2 * (shape, spec.weight_shape, spec.bias_shape)
+    )
+    y, tangent = jax.jvp(spec, (x, w, b), (dx, dw, db))
+    assert np.array_equal(y, convspec.reference(spec, x, w, b))
+    assert np.array_equal(tangent, spec(dx, w, db) + spec(x, dw))
+    assert np.array_equal(jax.jvp(lambda x: spec(x, w, b), (x,), (dx,))[1], spec(dx, w))
+    assert not jax.jvp(lambda t: spec(x, w, jax.lax.stop_gradient(t)), (b,), (db,))[1].any()
+    second = jax.jvp(lambda x: jax.jvp(lambda w: spec(x, w), (w,), (dw,))[1], (x,), (dx,))[1]
+    assert np.array_equal(second, spec(dx, dw))
+    loss = jax.grad(lambda x: (spec(x, w) ** 2).sum())
+    assert np.array_equal(loss(x), 2 * jax.vjp(lambda x: spec(x, w), x)[1](spec(x, w))[0])
+    text = jax.jit(loss).lower(x).as_text()
+    assert text.count("stablehlo.convolution") == 1 + 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "told"),
+    [
+        (ConvSpec(8, 8, (4, 4), 2, 1, transposed=True), (1, 8, 9, 9), "phases: 4 kernel calls"),
+        (ConvSpec(64, 64, (3, 3)), (8, 64, 58, 58), "weight: a sum over parts of the batch"),
+        (ConvSpec(64, 64, (1, 1)), (8, 64, 56, 56), "weight: a matrix product"),
+    ],
+)
+def test_explain_tells_of_gradients(spec: ConvSpec, shape: tuple[int, ...], told: str) -> None:
+    assert f"\nwith gradients\n  {told}" in spec.explain(shape, "jax")
+    assert "with gradients" not in spec.explain(shape, "jax", "int32")
 
 
 def test_native_where_arrays_may_be_partitioned(monkeypatch: pytest.MonkeyPatch) -> None:

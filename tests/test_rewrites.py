@@ -32,6 +32,7 @@ class Limited(NumpyBackend):
             "stack": call.rank > 1 and call.groups == 1,
             "taps": call.groups == call.in_channels,
             "phases": call.transposed,
+            "subpixel": call.transposed,
             "samples": not call.transposed and call.batch == 1 and call.output_size[0] > 1,
         }
         lack = next((name for name in self.missing if has[name]), "")
@@ -59,6 +60,7 @@ WAYS = [
     ("taps",),
     ("taps", "rank"),
     ("phases",),
+    ("subpixel",),
     ("samples",),
     ("phases", "batch", "taps", "stack", "rank"),
     ("groups", "rank", "dilation"),

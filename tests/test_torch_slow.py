@@ -61,7 +61,9 @@ def test_the_same_numbers_and_gradients(name: str, bias: bool) -> None:
     spec, size, told = CASES[name]
     shape = _shape(spec, size)
     assert told in spec.explain(shape, RecordedBackend())
-    assert spec.explain(shape, "torch").count(ONEDNN) == 1
+    text = spec.explain(shape, "torch")
+    assert text.count(ONEDNN) == 1
+    assert "\nwith gradients\n  samples: " in text
     rng = np.random.default_rng(5)
     x, w, b = (integers(rng, s, "float32") for s in (shape, spec.weight_shape, spec.bias_shape))
     c = torch.from_numpy(integers(rng, spec.output_shape(shape), "float32"))

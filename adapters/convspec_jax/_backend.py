@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import wraps
+from copy import copy
+from functools import cached_property, wraps
 from typing import Any
 
 import jax
@@ -13,12 +14,12 @@ from convspec import dtypes
 from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders
-from convspec.plan import Call
+from convspec.plan import Call, assemble
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._gradients import differentiable
+from ._gradients import differentiable, differentiated_by, note
 from ._guards import shortcut
 from ._kernel import misread
 from ._sharded import takes_shards
@@ -35,6 +36,15 @@ class JaxBackend(PlanBackend):
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
     pads_symbols = False
+    #: Whether its plans are those of derivatives, for which other rules are fast.
+    differentiates = False
+
+    @cached_property
+    def derivative(self) -> JaxBackend:
+        """This backend for derivatives."""
+        other = copy(self)
+        other.differentiates = True
+        return other
 
     @property
     def capabilities(self) -> Capabilities:
@@ -84,7 +94,7 @@ class JaxBackend(PlanBackend):
     def lacks(self, call: Call) -> str:
         if call.bias:
             return "bias"
-        rule = faster(call)
+        rule = faster(call, gradients=self.differentiates)
         if rule:
             return rule
         if call.transposed:
@@ -106,7 +116,19 @@ class JaxBackend(PlanBackend):
         return chosen
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
-        return takes_shards(super().prepare(problem, env), problem, env)
+        own, other = self.plan(problem, env), self.derivative.plan(problem, env)
+        run, derived = (
+            assemble(lowered.plan, lowered.inputs, self.operations, self.bound)
+            for lowered in (own, other)
+        )
+        if own.calls != other.calls:
+            run = differentiated_by(run, derived)
+        return takes_shards(self.compiled(run, env), problem, env)
+
+    def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
+        own, other = self.plan(problem, env), self.derivative.plan(problem, env)
+        notes = () if own.calls == other.calls else other.notes
+        return tuple(dict.fromkeys([*notes, *filter(None, map(note, other.calls))]))
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         return _told(kernel) if env.traced else jax.jit(kernel)

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from convspec.backend import Kernel
 from convspec.plan import Call
 from convspec.symbols import known
 
@@ -36,15 +37,49 @@ PARTS = 32
 WORTHWHILE = 2**20
 
 
+def differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
+    """``kernel``, whose derivative is that of ``other``, which computes the same."""
+
+    run: Any = jax.custom_jvp(kernel)
+
+    @partial(run.defjvp, symbolic_zeros=True)
+    def jvp(primals: Any, tangents: Any) -> Any:
+        live = [i for i, tangent in enumerate(tangents) if type(tangent) is not SymbolicZero]
+
+        def some(*arrays: Any) -> Any:
+            given = dict(zip(live, arrays, strict=True))
+            return other(*(given.get(i, array) for i, array in enumerate(primals)))
+
+        y = run(*primals)
+        if not live:
+            return y, jnp.zeros_like(y)
+        chosen = [tuple(arrays[i] for i in live) for arrays in (primals, tangents)]
+        return y, jax.jvp(some, *chosen)[1]
+
+    return cast(Kernel, run)
+
+
+def note(call: Call) -> str:
+    """How the gradient of a call's weight is computed, if not as XLA does."""
+    rule = None if _partitioned(call) else _rule(call)
+    names = {_parts: "a sum over parts of the batch", _product: "a matrix product"}
+    return f"weight: {names[rule]}" if rule else ""
+
+
 def differentiable(x: Any, w: Any, *, call: Call) -> Any:
     """The kernel's call, with the faster gradient where there is one."""
-    if call.device == "cpu" and jax.device_count(backend="cpu") > 1:
+    if _partitioned(call):
         # Perhaps a mesh splits the channels of x. An argument that is whole stays so, and then
         # XLA's partitioner gathers x; of what is computed it splits the channels alike, for
         # nothing, and sums the output.
         return conv(x, jax.lax.optimization_barrier(w), call=call)
     rule = _rule(call)
     return conv(x, w, call=call) if rule is None else _conv(x, w, call, rule)
+
+
+def _partitioned(call: Call) -> bool:
+    """Whether a mesh of CPU devices may split the arrays."""
+    return call.device == "cpu" and jax.device_count(backend="cpu") > 1
 
 
 def _rule(call: Call) -> Any:

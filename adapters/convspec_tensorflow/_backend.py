@@ -142,6 +142,14 @@ class TensorflowBackend(PlanBackend):
 
         return self.compiled(checked, env)
 
+    def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
+        if env.dtype in dtypes.INTEGER:
+            return ()
+        own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
+        notes = () if own.calls == other.calls else other.notes
+        convolved = any(map(by_convolutions, other.calls))
+        return (*notes, "convolutions of stride 1, in eager mode") if convolved else notes
+
     def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
         """``kernel``, differentiated by another plan if its own has no gradients or slow ones."""
         if env.dtype in dtypes.INTEGER:

@@ -143,6 +143,10 @@ class TorchBackend(PlanBackend):
             return takes_shards(run, problem, env)
         return _arrays.held_to(problem.conditions, run) if problem.conditions else run
 
+    def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
+        recorded = any(map(small, self.plan(problem, env).calls))
+        return RECORDED.plan(problem, env).notes if recorded else ()
+
     def bound(self, op: str, params: dict[str, Any]) -> Step:
         if op == "conv":
             return step(params["call"], direct=self.direct)

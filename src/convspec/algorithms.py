@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import dtypes, plan
 from .geometry import Pair, extent
@@ -179,19 +179,34 @@ def phases(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
 
     The sizes are plain numbers.
     """
+    return _by_residues(work, call, x, w, b, "phases")
+
+
+def subpixel(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """:func:`phases`, with one call for all residues that have as many taps.
+
+    Where these do not read the same inputs, each is a part of what a call gives that reads them
+    all. It is the sub-pixel convolution of Shi et al., "Real-time single image and video
+    super-resolution", CVPR 2016, section 3.2.
+    """
+    return _by_residues(work, call, x, w, b, "subpixel")
+
+
+def _by_residues(work: Lowering, call: Call, x: Node, w: Node, b: Node | None, name: str) -> Node:
     if call.bias:  # positions that no tap reaches hold the bias too
         return bias(work, call, x, w, b)
     orders, x, w = forward_arrays(work, call, x, w)
     each = tuple(-(-size // s) for size, s in zip(call.output_size, call.stride, strict=True))
     by_axis = [_phases_of(call, i, each[i]) for i in range(call.rank)]
     everything = list(product(*by_axis))
-    # Those that differ in nothing but which taps they have.
-    alike: dict[tuple[tuple[int, Pair], ...], list[tuple[_Phase, ...]]] = defaultdict(list)
+    # Those that differ in nothing but which taps they have, and perhaps where they read.
+    alike: dict[Any, list[tuple[_Phase, ...]]] = defaultdict(list)
     for combined in dict.fromkeys(everything):
         if all(phase.count for phase in combined):
-            alike[tuple((phase.count, phase.padding) for phase in combined)].append(combined)
+            places = [phase.padding for phase in combined if name == "phases"]
+            alike[(*(phase.count for phase in combined), *places)].append(combined)
     calls = f"{len(alike)} kernel call{'s' * (len(alike) > 1)}"
-    work.notes.append(f"phases: {calls} for the {len(everything)} residues of the stride")
+    work.notes.append(f"{name}: {calls} for the {len(everything)} residues of the stride")
     dense = replace(
         call,
         transposed=False,
@@ -206,20 +221,29 @@ def phases(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
     )
     found: dict[tuple[_Phase, ...], Node] = {}
     for members in alike.values():
+        amounts = [[phase.padding for phase in along] for along in zip(*members, strict=True)]
+        most = [tuple(map(max, *pairs, pairs[0])) for pairs in amounts]
         part = replace(
             dense,
             kernel_size=tuple(phase.count for phase in members[0]),
             dilation=tuple(phase.dilation for phase in members[0]),
-            padding=tuple(phase.padding for phase in members[0]),
+            padding=tuple(most),
+            output_size=tuple(
+                size + sum(wide) - sum(pairs[0])
+                for size, wide, pairs in zip(each, most, amounts, strict=True)
+            ),
             out_channels=call.out_channels * len(members),
         )
         kernels = [_taps_of(w, orders.weight, call.spatial, member) for member in members]
         wide = call.groups if orders.group_axis == "O" else 1
         ws = _joined(kernels, orders.weight.index("O"), wide)
         y = work.conv(part.ordered(call.spatial), x, ws, None)
-        found.update(
-            zip(members, _parted(y, orders.y.index("C"), call.groups, len(members)), strict=True)
-        )
+        results = _parted(y, orders.y.index("C"), call.groups, len(members))
+        for member, result in zip(members, results, strict=True):
+            for i, letter in enumerate(call.spatial):
+                start = most[i][0] - member[i].padding[0]
+                result = plan.slice_axis(result, 1 + orders.y.index(letter), start, each[i])
+            found[member] = result
     some = next(iter(found.values()))
     nothing = plan.pad_axis(plan.slice_axis(some, 0, 0, 0), 0, (0, 1))
     y = plan.concat([found.get(combined, nothing) for combined in everything], 0)
@@ -298,5 +322,6 @@ ALGORITHMS: dict[str, Rule] = {
     "phases": phases,
     "samples": samples,
     "stack": stack,
+    "subpixel": subpixel,
     "taps": taps,
 }

@@ -453,7 +453,10 @@ class ConvSpec:
     def explain(
         self, input_shape: Sequence[int], backend: str | Backend = "numpy", dtype: Any = None
     ) -> str:
-        """What a call will do, as text: padding, shapes, permutes, path and native calls."""
+        """What a call will do, as text: padding, shapes, permutes, path and native calls.
+
+        Below ``with gradients`` is what is computed in another way where a call is differentiated.
+        """
         return reading.explain(self, input_shape, backend, dtype)
 
     def code(
