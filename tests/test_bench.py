@@ -231,6 +231,21 @@ def test_either_side_chooses_the_weights_order() -> None:
     assert row["baseline"] in row["candidates"]
 
 
+@pytest.mark.parametrize("name", RAW)
+def test_gradients_come_with_the_output(name: str) -> None:
+    """A compiler would leave the forward call out otherwise, and an eager run cannot."""
+    engine, spec = framework(name), ConvSpec(2, 3, (3, 3), layout="NHWC")
+    shapes = ((1, 5, 5, 2), spec.weight_shape, (1, 3, 3, 3))
+    x, w, c = (engine.array(np.full(shape, 2, "float32")) for shape in shapes)
+    run = engine.ways(spec, gradients=True)["eager" if name == "torch" else "compiled"]
+    found = [
+        np.asarray(engine.backend.to_numpy(part.detach() if name == "torch" else part))
+        for part in run(x, w, c)
+    ]
+    assert [part.shape for part in found] == list(shapes)
+    assert (found[2] == 2 * 2 * 18).all()
+
+
 def test_kerass_call_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     name = os.environ.get("KERAS_BACKEND", "tensorflow")
     engine = framework(name)

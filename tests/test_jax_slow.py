@@ -61,18 +61,23 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
     "groups of few": (ConvSpec(27, 18, (3, 1, 2), groups=9), 8, "taps: the sum of 18 elementwise"),
     "up": (
         ConvSpec(4, 6, (4, 4), 2, 1, groups=2, transposed=True),
-        5,
+        15,
         "subpixel: 1 kernel call for the 4 residues",
     ),
     "up by blocks": (
         ConvSpec(4, 3, (2, 2, 2), 2, transposed=True, layout="NDHWC"),
-        3,
+        12,
         "subpixel: 1 kernel call for the 8 residues",
     ),
     "up with holes": (
+        ConvSpec(3, 4, (3, 2), (4, 3), ((0, 1), (2, -1)), transposed=True),
+        9,
+        "subpixel: ",
+    ),
+    "up and dilated": (
         ConvSpec(3, 4, (3, 2), (4, 3), ((0, 1), (2, -1)), (2, 3), transposed=True),
         5,
-        "subpixel: ",
+        "phases: ",
     ),
 }
 
@@ -128,7 +133,7 @@ def test_batched_by_vmap(name: str) -> None:
 def test_a_derivative_of_another_way() -> None:
     """In either mode, of any of the arrays, twice; and what the forward call took is not redone."""
     spec = ConvSpec(2, 3, (4, 4), 2, 1, transposed=True, layout="NCHW")
-    shape = (2, 2, 3, 5)
+    shape = (2, 2, 9, 12)
     rng = np.random.default_rng(7)
     x, w, b, dx, dw, db = (
         jnp.asarray(integers(rng, s, "float32"))
@@ -150,7 +155,7 @@ def test_a_derivative_of_another_way() -> None:
 @pytest.mark.parametrize(
     ("spec", "shape", "told"),
     [
-        (ConvSpec(8, 8, (4, 4), 2, 1, transposed=True), (1, 8, 9, 9), "phases: 4 kernel calls"),
+        (ConvSpec(8, 8, (4, 4), 2, 1, transposed=True), (1, 8, 16, 9), "phases: 4 kernel calls"),
         (ConvSpec(64, 64, (3, 3)), (8, 64, 58, 58), "weight: a sum over parts of the batch"),
         (ConvSpec(64, 64, (1, 1)), (8, 64, 56, 56), "weight: a matrix product"),
     ],

@@ -116,7 +116,7 @@ class JaxBackend(PlanBackend):
         return chosen
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
-        own, other = self.plan(problem, env), self.derivative.plan(problem, env)
+        own, other = self._plans(problem, env)
         run, derived = (
             assemble(lowered.plan, lowered.inputs, self.operations, self.bound)
             for lowered in (own, other)
@@ -125,8 +125,13 @@ class JaxBackend(PlanBackend):
             run = differentiated_by(run, derived)
         return takes_shards(self.compiled(run, env), problem, env)
 
+    def _plans(self, problem: Problem, env: Environment) -> tuple[Lowered, Lowered]:
+        """That of the call, and that of its derivative."""
+        own = self.plan(problem, env)
+        return own, self.derivative.plan(problem, env) if problem.transposed else own
+
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
-        own, other = self.plan(problem, env), self.derivative.plan(problem, env)
+        own, other = self._plans(problem, env)
         notes = () if own.calls == other.calls else other.notes
         return tuple(dict.fromkeys([*notes, *filter(None, map(note, other.calls))]))
 

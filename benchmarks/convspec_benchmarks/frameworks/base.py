@@ -75,7 +75,8 @@ class Framework:
         """How a user may run a function of (x, weight): ``"eager"``, ``"compiled"``.
 
         Of several that begin alike, such as ``"compiled, XLA"``, the fastest counts. With
-        ``gradients``, as functions of (x, weight, cotangent) that give both gradients.
+        ``gradients``, as functions of (x, weight, cotangent) that give both gradients and the
+        output, which a compiler would leave out otherwise.
         """
         return {"eager": function}
 

@@ -40,7 +40,8 @@ class Jax(Framework):
 
 def _differentiated(function: Function) -> Function:
     def run(x: Any, w: Any, cotangent: Any) -> Any:
-        return jax.vjp(function, x, w)[1](cotangent)
+        y, back = jax.vjp(function, x, w)
+        return *back(cotangent), y
 
     return run
 

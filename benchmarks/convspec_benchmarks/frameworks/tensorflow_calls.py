@@ -68,7 +68,7 @@ def _differentiated(function: Function) -> Function:
         with tf.GradientTape() as tape:
             tape.watch((x, w))
             y = function(x, w)
-        return tuple(tape.gradient(y, (x, w), cotangent))
+        return *tape.gradient(y, (x, w), cotangent), y
 
     return run
 

@@ -56,7 +56,8 @@ def _inferred(function: Function) -> Function:
 def _differentiated(function: Function) -> Function:
     def run(x: Any, w: Any, cotangent: Any) -> Any:
         x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
-        return torch.autograd.grad(function(x, w), (x, w), cotangent)
+        y = function(x, w)
+        return *torch.autograd.grad(y, (x, w), cotangent), y
 
     return run
 
