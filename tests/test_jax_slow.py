@@ -62,7 +62,7 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
     "up": (
         ConvSpec(4, 6, (4, 4), 2, 1, groups=2, transposed=True),
         15,
-        "subpixel: 1 kernel call for the 4 residues",
+        "phases: 4 kernel calls for the 4 residues",
     ),
     "up by blocks": (
         ConvSpec(4, 3, (2, 2, 2), 2, transposed=True, layout="NDHWC"),
