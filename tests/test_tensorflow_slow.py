@@ -200,6 +200,7 @@ def test_pictures_dilated_have_gradients_of_dense_ones() -> None:
     assert np.array_equal(y, convspec.reference(spec, x.numpy(), w.numpy()))
     for a, da in zip((x, w), tape.gradient(y, [x, w], g), strict=True):
         assert np.sum(a * da) == np.sum(g * y)
+    assert "with gradients\n  dilation: a dense call" in spec.explain(shape, "tensorflow")
     plan = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV)
     assert [call.dilation for call in plan.calls] == [(2, 2)]  # no zeros between the taps
 

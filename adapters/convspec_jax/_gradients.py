@@ -42,19 +42,18 @@ def differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
 
     run: Any = jax.custom_jvp(kernel)
 
-    @partial(run.defjvp, symbolic_zeros=True)
-    def jvp(primals: Any, tangents: Any) -> Any:
-        live = [i for i, tangent in enumerate(tangents) if type(tangent) is not SymbolicZero]
-
+    @partial(jax.jit, static_argnums=0)  # which leaves out what other gives beside
+    def tangent(live: tuple[int, ...], primals: Any, tangents: Any) -> Any:
         def some(*arrays: Any) -> Any:
             given = dict(zip(live, arrays, strict=True))
             return other(*(given.get(i, array) for i, array in enumerate(primals)))
 
-        y = run(*primals)
-        if not live:
-            return y, jnp.zeros_like(y)
-        chosen = [tuple(arrays[i] for i in live) for arrays in (primals, tangents)]
-        return y, jax.jvp(some, *chosen)[1]
+        return jax.jvp(some, tuple(primals[i] for i in live), tangents)[1]
+
+    @partial(run.defjvp, symbolic_zeros=True)
+    def jvp(primals: Any, tangents: Any) -> Any:
+        live = tuple(i for i, part in enumerate(tangents) if type(part) is not SymbolicZero)
+        return run(*primals), tangent(live, primals, tuple(tangents[i] for i in live))
 
     return cast(Kernel, run)
 

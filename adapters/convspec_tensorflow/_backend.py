@@ -147,8 +147,14 @@ class TensorflowBackend(PlanBackend):
             return ()
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
         notes = () if own.calls == other.calls else other.notes
-        convolved = any(map(by_convolutions, other.calls))
-        return (*notes, "convolutions of stride 1, in eager mode") if convolved else notes
+        if any(map(by_convolutions, other.calls)):
+            notes += ("convolutions of stride 1, in eager mode",)
+        ways = {
+            (by_batches(c, gradients=True), by_batches(c, gradients=False)) for c in other.calls
+        }
+        if (True, False) in ways:
+            notes += ("dilation: a dense call on what lies a dilation apart, as samples",)
+        return notes
 
     def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
         """``kernel``, differentiated by another plan if its own has no gradients or slow ones."""

@@ -154,6 +154,7 @@ def _start(jobs: int, lock: int) -> _Worker:
     environment.setdefault("ZARR_THREADING__MAX_WORKERS", "1")
     # What is freed goes back to the system: of arrays up to 32 MB glibc would keep it, in pieces.
     environment.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**20))
+    environment.pop("GLIBC_TUNABLES", None)  # as docs/speed.md has them, it would keep all
     if jobs > 1:  # they share the cores; who has set it keeps it
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
