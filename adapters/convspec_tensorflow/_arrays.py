@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from convspec.errors import LayoutError
 from convspec.plan import Step
 from convspec.problem import Condition
 from convspec.symbols import Sizes
+
+from ._transposes import ALIGNMENT, permute, tangents
 
 
 def shape_of(x: Any) -> tuple[Any, ...]:
@@ -40,11 +43,7 @@ def device_of(x: Any) -> str:
 
 def watched(x: Any) -> bool:
     """Whether a gradient tape records what is done with ``x``."""
-    from tensorflow.python.eager import forwardprop_util, record
-
-    if record.could_possibly_record() and record.should_record_backprop([x]):
-        return True
-    return bool(forwardprop_util.pack_tangents([x]).tangents)
+    return (record.could_possibly_record() and record.should_record_backprop([x])) or tangents(x)
 
 
 def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
@@ -105,10 +104,6 @@ def from_foreign(x: Any, like: Any = None) -> Any:
     if _address(capsule) % ALIGNMENT:
         raise BufferError(f"tensorflow: wants memory at a multiple of {ALIGNMENT} bytes.")
     return tf.experimental.dlpack.from_dlpack(capsule)
-
-
-#: TensorFlow aborts the process when a kernel meets memory that is aligned less than this.
-ALIGNMENT = 64
 
 
 def _address(capsule: Any) -> int:
@@ -176,11 +171,6 @@ def _bound_flip(axes: Any) -> Callable[[Any], Any]:
     return lambda x: tf.raw_ops.ReverseV2(tensor=x, axis=axes)
 
 
-def _bound_permute(axes: Any) -> Callable[[Any], Any]:
-    axes = _integers(axes)
-    return lambda x: tf.raw_ops.Transpose(x=x, perm=axes)
-
-
 def _bound_reshape(shape: Any) -> Callable[[Any], Any]:
     shape = _integers(shape)
     return lambda x: tf.raw_ops.Reshape(tensor=x, shape=shape)
@@ -195,7 +185,7 @@ def _integers(values: Any) -> Any:
 BOUND: dict[str, Callable[..., Callable[[Any], Any]]] = {
     "flip": _bound_flip,
     "pad": _bound_pad,
-    "permute": _bound_permute,
+    "permute": permute,
     "reshape": _bound_reshape,
     "slice": _bound_slice,
 }
@@ -206,7 +196,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "flip": lambda x, *, axes: tf.reverse(x, axes),
     "multiply": lambda a, b: a * b,
     "pad": pad,
-    "permute": lambda x, *, axes: tf.transpose(x, axes),
+    "permute": lambda x, *, axes: permute(axes)(x),
     "reshape": lambda x, *, shape: tf.reshape(x, shape),
     "slice": lambda x, *, index: x[index],
 }
