@@ -284,7 +284,7 @@ def test_sizes_of_more_than_32_bits() -> None:
 
 
 #: Specs whose gradients are convolutions, and the input's shape.
-LARGE_KERNELS: dict[str, tuple[ConvSpec, tuple[int, ...]]] = {
+LARGE: dict[str, tuple[ConvSpec, tuple[int, ...]]] = {
     "padding of same": (
         ConvSpec(16, 3, (5, 5), padding=2, layout="NHWC", weight_layout="HWIO"),
         (2, 7, 9, 16),
@@ -305,15 +305,19 @@ LARGE_KERNELS: dict[str, tuple[ConvSpec, tuple[int, ...]]] = {
         ConvSpec(16, 2, (17,), padding="causal", layout="NWC", weight_layout="WIO"),
         (3, 20, 16),
     ),
+    "one sample": (ConvSpec(16, 3, (2, 3), bias=False), (1, 16, 6, 5)),
+    "dilated": (ConvSpec(3, 4, (3, 2), dilation=(2, 3), padding=((2, 2), (1, 2))), (2, 3, 7, 9)),
+    "dilated, no padding": (ConvSpec(3, 4, (3, 3), dilation=2, bias=False), (1, 3, 7, 8)),
+    "a dilated signal": (ConvSpec(2, 3, (3,), dilation=4, padding="causal"), (3, 2, 11)),
 }
 
 
-@pytest.mark.parametrize("name", LARGE_KERNELS)
-def test_gradients_of_large_kernels_are_convolutions(
+@pytest.mark.parametrize("name", LARGE)
+def test_gradients_of_large_problems_are_convolutions(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of integers, so that first and second gradients are exact whichever way they are computed."""
-    spec, shape = LARGE_KERNELS[name]
+    spec, shape = LARGE[name]
     rng = np.random.default_rng(0)
     sizes = (shape, spec.weight_shape, spec.bias_shape)[: 2 + spec.bias]
     arrays = [tf.constant(integers(rng, size, "float32")) for size in sizes]
@@ -321,28 +325,30 @@ def test_gradients_of_large_kernels_are_convolutions(
     counted: list[int] = []
     dense = _gradients._dense
 
-    def counting(*arguments: Any) -> Any:
+    def counting(*arguments: Any, **rest: Any) -> Any:
         counted.append(1)
-        return dense(*arguments)
+        return dense(*arguments, **rest)
 
     monkeypatch.setattr(_gradients, "_dense", counting)
     monkeypatch.setattr(_gradients, "onednn", lambda: False)
+    monkeypatch.setattr(_gradients, "POSITIONS", 0)
     found = []
-    for bound in (0, 2**60):
-        monkeypatch.setattr(_gradients, "WORTHWHILE", bound)
+    for bound in (2**9, 2**60):  # no trial of a kernel is as large
+        for name in ("WORTHWHILE", "DILATED"):
+            monkeypatch.setattr(_gradients, name, bound)
         monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
         env = replace(ENV, bias=spec.bias)
         run = adapter.TensorflowBackend().prepare(resolve(spec, shape, None), env)
         derived = all_derived(run, arrays, g)
         found.append([part.numpy() for part in tf.nest.flatten(derived)])
-        assert bool(counted) == (bound == 0)
+        assert bool(counted) == (bound < 2**60)
         counted.clear()
     for quick, plain in zip(*found, strict=True):
         np.testing.assert_array_equal(quick, plain)
 
 
 def all_derived(run: Any, arrays: list[Any], g: Any) -> list[Any]:
-    """The result, its gradients, the gradients of these, a Jacobian and a forward tangent."""
+    """The result, gradients, these in a tape, their gradients, a Jacobian, a forward tangent."""
     with tf.GradientTape() as outer:
         outer.watch([*arrays, g])
         with tf.GradientTape() as tape:
@@ -353,18 +359,23 @@ def all_derived(run: Any, arrays: list[Any], g: Any) -> list[Any]:
     second = outer.gradient(total, [*arrays[:2], g])
     with tf.GradientTape() as tape:
         tape.watch(arrays)
+        y = run(*arrays)
+    alone = tape.gradient(y, arrays, output_gradients=g)
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
         parts = tf.reduce_sum(tf.reshape(run(*arrays) * g, (g.shape[0], -1)), 1)
     jacobian = tape.jacobian(parts, arrays)
     with tf.autodiff.ForwardAccumulator(arrays, list(map(tf.ones_like, arrays))) as accumulator:
         y = run(*arrays)
-    return [y, first, second, jacobian, accumulator.jvp(y)]
+    return [y, alone, first, second, jacobian, accumulator.jvp(y)]
 
 
 def test_graphs_keep_the_kernels_own_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA compiles them well, and nothing but the kernel shall be in a graph."""
-    spec, shape = LARGE_KERNELS["padding of same"]
+    spec, shape = LARGE["padding of same"]
     monkeypatch.setattr(_gradients, "onednn", lambda: False)
-    monkeypatch.setattr(_gradients, "WORTHWHILE", 0)
+    for bound in ("WORTHWHILE", "POSITIONS"):
+        monkeypatch.setattr(_gradients, bound, 0)
     arrays = [tf.ones(size) for size in (shape, spec.weight_shape, spec.bias_shape)]
 
     @tf.function

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from convspec.plan import Step
 from convspec.problem import Condition
 from convspec.symbols import Sizes
 
-from ._transposes import ALIGNMENT, permute, tangents
+from ._views import ALIGNMENT, flip, integers, part, permute, recording, tangents
 
 
 def shape_of(x: Any) -> tuple[Any, ...]:
@@ -43,7 +42,7 @@ def device_of(x: Any) -> str:
 
 def watched(x: Any) -> bool:
     """Whether a gradient tape records what is done with ``x``."""
-    return (record.could_possibly_record() and record.should_record_backprop([x])) or tangents(x)
+    return recording() and (record.should_record_backprop([x]) or tangents(x))
 
 
 def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
@@ -136,7 +135,7 @@ def bound(op: str, params: dict[str, Any]) -> Step | None:
 
 
 def _bound_pad(pairs: Any, mode: str) -> Callable[[Any], Any]:
-    amounts = _integers(pairs)
+    amounts = integers(pairs)
     if mode == "zeros":
         return lambda x: tf.raw_ops.Pad(input=x, paddings=amounts)
 
@@ -148,52 +147,23 @@ def _bound_pad(pairs: Any, mode: str) -> Callable[[Any], Any]:
     return mirrored
 
 
-def _bound_slice(index: tuple[slice, ...]) -> Callable[[Any], Any]:
-    # A bit in a mask says that the axis begins or ends where the array does.
-    return partial(
-        _strided_slice,
-        begin=_integers([part.start or 0 for part in index]),
-        end=_integers([part.stop or 0 for part in index]),
-        strides=_integers([part.step or 1 for part in index]),
-        begin_mask=sum(1 << axis for axis, part in enumerate(index) if part.start is None),
-        end_mask=sum(1 << axis for axis, part in enumerate(index) if part.stop is None),
-    )
-
-
-def _strided_slice(x: Any, **where: Any) -> Any:
-    return tf.raw_ops.StridedSlice(
-        input=x, **where, ellipsis_mask=0, new_axis_mask=0, shrink_axis_mask=0
-    )
-
-
-def _bound_flip(axes: Any) -> Callable[[Any], Any]:
-    axes = _integers(axes)
-    return lambda x: tf.raw_ops.ReverseV2(tensor=x, axis=axes)
-
-
 def _bound_reshape(shape: Any) -> Callable[[Any], Any]:
-    shape = _integers(shape)
+    shape = integers(shape)
     return lambda x: tf.raw_ops.Reshape(tensor=x, shape=shape)
 
 
-def _integers(values: Any) -> Any:
-    """In 32 bits, as ``tf`` itself hands them on, where they will do."""
-    wide = np.array(values, np.int64)
-    return wide.astype(np.int32) if np.abs(wide).max(initial=0) < 2**31 else wide
-
-
 BOUND: dict[str, Callable[..., Callable[[Any], Any]]] = {
-    "flip": _bound_flip,
+    "flip": lambda axes: flip(tuple(axes)),
     "pad": _bound_pad,
     "permute": permute,
     "reshape": _bound_reshape,
-    "slice": _bound_slice,
+    "slice": part,
 }
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": cast,
     "concat": lambda *parts, axis: tf.concat(parts, axis),
-    "flip": lambda x, *, axes: tf.reverse(x, axes),
+    "flip": lambda x, *, axes: flip(tuple(axes))(x),
     "multiply": lambda a, b: a * b,
     "pad": pad,
     "permute": lambda x, *, axes: permute(axes)(x),
