@@ -306,6 +306,7 @@ LARGE: dict[str, tuple[ConvSpec, tuple[int, ...]]] = {
         (3, 20, 16),
     ),
     "one sample": (ConvSpec(16, 3, (2, 3), bias=False), (1, 16, 6, 5)),
+    "few taps": (ConvSpec(16, 3, (1, 3), padding="same", bias=False), (2, 16, 6, 5)),
     "dilated": (ConvSpec(3, 4, (3, 2), dilation=(2, 3), padding=((2, 2), (1, 2))), (2, 3, 7, 9)),
     "dilated, no padding": (ConvSpec(3, 4, (3, 3), dilation=2, bias=False), (1, 3, 7, 8)),
     "a dilated signal": (ConvSpec(2, 3, (3,), dilation=4, padding="causal"), (3, 2, 11)),

@@ -8,9 +8,10 @@ dx is as far apart, and dw is every d-th position.
 TensorFlow's kernels for gradients use BLAS far worse than its forward kernel does, and with a
 dilation they are calls on smaller pictures around which everything is moved. Measured (TensorFlow
 2.21 without oneDNN, AVX2, float32, 2 cores, medians of interleaved eager calls, 1 to 8 samples of
-14x14 to 112x112, 3 to 256 channels): from the bounds below on both gradients of 3x3 are 0.95 to 3
-times as fast so, of 5x5 1.1 to 8 times, and dilated ones, with the forward call, 1.5 to 5 times.
-Fewer positions lose, and so do strides, between whose elements of g there are zeros.
+7x7 to 112x112, 3 to 256 channels): from the bounds below on both gradients of 3x3 are 0.95 to 3
+times as fast so, of 5x5 1.1 to 8 times, and dilated ones, with the forward call, 1.5 to 5 times. Of
+1x1 dx alone is, 1.0 to 1.5 times. Small single samples lose, and so do strides, between whose
+elements of g there are zeros.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from ._views import flip, permute, recording
 WORTHWHILE = 2**26
 #: The same of a dilated call.
 DILATED = 2**20
-#: From so many taps on.
+#: From so many taps on dw is computed so, too.
 TAPS = 4
 #: From so many input channels on.
 CHANNELS = 16
-#: From so many output positions on, those of all samples together.
+#: From so many output positions of a single sample on.
 POSITIONS = 2**10
 
 Run = Callable[[Any, Any], Any]
@@ -49,12 +50,11 @@ def by_convolutions(call: Call) -> bool:
     dense = not call.transposed and call.groups == 1 and call.rank in (1, 2)
     if not dense or {*call.stride, *call.input_dilation} != {1} or (call.padded and not call.same):
         return False
-    positions = call.batch * prod(call.output_size)
-    taps = prod(call.kernel_size)
-    work = positions * taps * call.in_channels * call.out_channels
+    positions, channels = prod(call.output_size), call.in_channels * call.out_channels
+    work = call.batch * positions * prod(call.kernel_size) * channels
     if {*call.dilation} != {1}:
         return bool(work >= DILATED)
-    large = taps >= TAPS and call.in_channels >= CHANNELS and positions >= POSITIONS
+    large = call.in_channels >= CHANNELS and (call.batch > 1 or positions >= POSITIONS)
     return bool(large and work >= WORTHWHILE)
 
 
@@ -72,6 +72,11 @@ def with_gradients(run: Run, call: Call) -> Run:
     def gradients(x: Any, w: Any, g: Any) -> tuple[Any, Any]:
         turned = permute((0, 1, 3, 2))(flip((0, 1))(w))
         dx = _dense(g, turned, rest, dilations=dilation)
+        if prod(call.kernel_size) < TAPS and {*dilation} == {1}:
+            word = "SAME" if call.padded else "VALID"
+            return dx, tf.raw_ops.Conv2DBackpropFilter(
+                input=x, filter_sizes=tf.shape(w), out_backprop=g, strides=[1] * 4, padding=word
+            )
         # Padded before it is moved, where rows are longest.
         samples = permute((3, 1, 2, 0))(_padded(x, padding))
         dw = _dense(samples, permute((1, 2, 0, 3))(g), [(0, 0), (0, 0)], strides=dilation)
