@@ -151,6 +151,34 @@ def test_a_derivative_of_another_way() -> None:
     assert text.count("stablehlo.convolution") == 1 + 4
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_derivative_of_another_way_of_many(dtype: str) -> None:
+    """Batched by vmap inside and outside of the gradient, and of a type computed in another."""
+    spec = ConvSpec(2, 3, (4, 4), 2, 1, transposed=True, layout="NCHW", bias=False)
+    shape = (1, 2, 9, 12)
+    rng = np.random.default_rng(8)
+    xs, ws = (jnp.asarray(rng.integers(-1, 2, (3, *s)), dtype) for s in (shape, spec.weight_shape))
+    gs = jnp.asarray(rng.integers(-1, 2, (3, *spec.output_shape(shape))), dtype)
+
+    def total(x: Any, w: Any, g: Any) -> Any:
+        return (spec(x, w) * g).sum(dtype="float32")
+
+    def totals(xs: Any, ws: Any) -> Any:
+        return jax.vmap(total)(xs, ws, gs).sum()
+
+    inside = jax.grad(totals, (0, 1))(xs, ws)
+    outside = jax.vmap(jax.grad(total, (0, 1)))(xs, ws, gs)
+    for i in range(3):
+        one = jax.grad(lambda x, w, g: (spec(x, w, backend=Plain()) * g).sum(), (0, 1))(
+            *(array[i].astype("float32") for array in (xs, ws, gs))
+        )
+        for found, also, expected in zip(inside, outside, one, strict=True):
+            assert found.dtype == dtype
+            # Sums of at most 9 * 12 products of -1, 0 and 1 are numbers of either type.
+            assert np.array_equal(found[i].astype("float32"), expected)
+            assert np.array_equal(also[i].astype("float32"), expected)
+
+
 @pytest.mark.parametrize(
     ("spec", "shape", "told"),
     [

@@ -117,11 +117,9 @@ class JaxBackend(PlanBackend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         own, other = self._plans(problem, env)
-        run, derived = (
-            assemble(lowered.plan, lowered.inputs, self.operations, self.bound)
-            for lowered in (own, other)
-        )
+        run = assemble(own.plan, own.inputs, self.operations, self.bound)
         if own.calls != other.calls:
+            derived = assemble(other.plan, other.inputs, self.operations, self.bound)
             run = differentiated_by(run, derived)
         return takes_shards(self.compiled(run, env), problem, env)
 

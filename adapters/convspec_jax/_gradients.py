@@ -1,14 +1,15 @@
-"""Gradients of the weight, for which XLA's own kernel is slow on the CPU.
+"""Gradients, for which XLA's own kernels are slow on the CPU.
 
-It takes the output's gradient for a kernel, which is as large as the output. Measured (JAX 0.10.2,
-2 cores with AVX2, float32, interleaved, the gradient of the weight alone): from some 30000
-positions of 64 channels on it takes 5 to 10 times as long as the forward call. The sum over parts
-of the batch of at most 8192 positions each takes a half to a tenth of that, at 25000 positions 0.8;
-with 16 output channels, or along one axis, it takes longer. Where the kernel has one position a
-matrix product is 2 to 7 times as fast.
+That of the weight takes the output's gradient for a kernel, which is as large as the output.
+Measured (JAX 0.10.2, 2 cores with AVX2, float32, interleaved, the gradient of the weight alone):
+from some 30000 positions of 64 channels on it takes 5 to 10 times as long as the forward call. The
+sum over parts of the batch of at most 8192 positions each takes a half to a tenth of that, at 25000
+positions 0.8; with 16 output channels, or along one axis, it takes longer. Where the kernel has one
+position a matrix product is 2 to 7 times as fast.
 
-Only how the gradient is computed differs: the forward call is XLA's own, and every transform of JAX
-goes through (docs.jax.dev, "Custom derivative rules").
+A rule may suit the forward call and not its derivative (:mod:`convspec_jax._slow`): then they are
+those of two plans. In both cases every transform of JAX goes through (docs.jax.dev, "Custom
+derivative rules").
 """
 
 from __future__ import annotations

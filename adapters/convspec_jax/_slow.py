@@ -102,8 +102,9 @@ def _ungathered(call: Call) -> str:
 def _phases(call: Call, *, gradients: bool) -> str:
     if call.symbolic or not 1 < prod(call.stride) <= RESIDUES:
         return ""
-    # Residues that do not read the same inputs: one call computes a position more for each axis.
-    longer = prod(1 + s / max(n, 1) for s, n in zip(call.stride, call.output_size, strict=True))
+    # Residues that do not read the same inputs: one call computes a position more for their axis.
+    axes = zip(call.stride, call.output_size, strict=True)
+    longer = prod(1 + s / max(n, 1) for s, n in axes if s > 1)
     # With groups, more output channels in each would be too many for elementwise products.
     few = longer > LONGER or {*call.dilation} != {1} or call.groups > 1
     return "phases" if gradients or few else "subpixel"

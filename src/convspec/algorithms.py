@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import dtypes, plan
 from .geometry import Pair, extent
@@ -179,7 +179,7 @@ def phases(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
 
     The sizes are plain numbers.
     """
-    return _by_residues(work, call, x, w, b, "phases")
+    return _by_residues(work, call, x, w, b, "phases", anywhere=False)
 
 
 def subpixel(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
@@ -189,10 +189,13 @@ def subpixel(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> No
     all. It is the sub-pixel convolution of Shi et al., "Real-time single image and video
     super-resolution", CVPR 2016, section 3.2.
     """
-    return _by_residues(work, call, x, w, b, "subpixel")
+    return _by_residues(work, call, x, w, b, "subpixel", anywhere=True)
 
 
-def _by_residues(work: Lowering, call: Call, x: Node, w: Node, b: Node | None, name: str) -> Node:
+def _by_residues(
+    work: Lowering, call: Call, x: Node, w: Node, b: Node | None, name: str, *, anywhere: bool
+) -> Node:
+    """One call for residues that have as many taps, and read the same inputs or ``anywhere``."""
     if call.bias:  # positions that no tap reaches hold the bias too
         return bias(work, call, x, w, b)
     orders, x, w = forward_arrays(work, call, x, w)
@@ -200,11 +203,11 @@ def _by_residues(work: Lowering, call: Call, x: Node, w: Node, b: Node | None, n
     by_axis = [_phases_of(call, i, each[i]) for i in range(call.rank)]
     everything = list(product(*by_axis))
     # Those that differ in nothing but which taps they have, and perhaps where they read.
-    alike: dict[Any, list[tuple[_Phase, ...]]] = defaultdict(list)
+    alike: dict[tuple[tuple[int, Pair | None], ...], list[tuple[_Phase, ...]]] = defaultdict(list)
     for combined in dict.fromkeys(everything):
         if all(phase.count for phase in combined):
-            places = [phase.padding for phase in combined if name == "phases"]
-            alike[(*(phase.count for phase in combined), *places)].append(combined)
+            kind = tuple((phase.count, None if anywhere else phase.padding) for phase in combined)
+            alike[kind].append(combined)
     calls = f"{len(alike)} kernel call{'s' * (len(alike) > 1)}"
     work.notes.append(f"{name}: {calls} for the {len(everything)} residues of the stride")
     dense = replace(
@@ -222,21 +225,21 @@ def _by_residues(work: Lowering, call: Call, x: Node, w: Node, b: Node | None, n
     found: dict[tuple[_Phase, ...], Node] = {}
     for members in alike.values():
         amounts = [[phase.padding for phase in along] for along in zip(*members, strict=True)]
-        most = [tuple(map(max, *pairs, pairs[0])) for pairs in amounts]
+        most = [(max(lo for lo, _ in pairs), max(hi for _, hi in pairs)) for pairs in amounts]
         part = replace(
             dense,
             kernel_size=tuple(phase.count for phase in members[0]),
             dilation=tuple(phase.dilation for phase in members[0]),
             padding=tuple(most),
             output_size=tuple(
-                size + sum(wide) - sum(pairs[0])
-                for size, wide, pairs in zip(each, most, amounts, strict=True)
+                size + sum(pair) - sum(pairs[0])
+                for size, pair, pairs in zip(each, most, amounts, strict=True)
             ),
             out_channels=call.out_channels * len(members),
         )
         kernels = [_taps_of(w, orders.weight, call.spatial, member) for member in members]
-        wide = call.groups if orders.group_axis == "O" else 1
-        ws = _joined(kernels, orders.weight.index("O"), wide)
+        groups = call.groups if orders.group_axis == "O" else 1
+        ws = _joined(kernels, orders.weight.index("O"), groups)
         y = work.conv(part.ordered(call.spatial), x, ws, None)
         results = _parted(y, orders.y.index("C"), call.groups, len(members))
         for member, result in zip(members, results, strict=True):
