@@ -156,3 +156,20 @@ def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEPT_BYTES < 4 * 64 * 7 * 112 * 120  # what the case "large" is for
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     assert spec.supports(RecordedBackend(), shape) == native  # perhaps a part of a whole
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 7, 1), (2, 6, 9, 5, 1)])
+def test_a_single_channel_is_taken_as_it_lies(shape: tuple[int, ...]) -> None:
+    """With channels last its gradients are far faster; only with strides may they be wrong."""
+    rank = len(shape) - 2
+    spec = ConvSpec(1, 4, (3,) * rank, padding=1, layout="channels_last", bias=False)
+    rng = np.random.default_rng(9)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    arrays = [torch.tensor(array, requires_grad=True) for array in (x, w)]
+    y = spec(*arrays)
+    assert y.is_contiguous()
+    expected = convspec.reference(spec, x, w)
+    assert np.array_equal(y.detach(), expected)
+    g = integers(rng, y.shape, "float32")
+    for array, da in zip((x, w), torch.autograd.grad(y, arrays, torch.tensor(g)), strict=True):
+        assert (array * da.numpy()).sum() == (g * expected).sum()

@@ -21,7 +21,7 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     function, rest = _plain(call)
     if 1 in w.shape:
         w = _row_major(w)
-    if 1 not in (call.in_channels, call.out_channels):
+    if not _ambiguous(call):
         return function(x, w, b, *rest)
     return _row_major(function(_row_major(x), w, b, *rest))
 
@@ -36,8 +36,8 @@ def step(call: Call, *, direct: bool) -> Step:
     if not call.transposed:
         wide, narrow = call.out_channels, call.in_channels // call.groups
     w_shape = (wide, narrow, *call.kernel_size)
-    single = 1 in (call.in_channels, call.out_channels)
-    if not single and 1 not in w_shape:
+    ambiguous = _ambiguous(call)
+    if not ambiguous and 1 not in w_shape:
         return Step(function, rest if call.bias else (None, *rest))
     w_strides = _strides(w_shape)
     x_strides = _strides((call.batch, call.in_channels, *call.input_size))
@@ -45,7 +45,7 @@ def step(call: Call, *, direct: bool) -> Step:
     def careful(x: Any, w: Any, b: Any = None) -> Any:
         if w.stride() != w_strides:
             w = _row_major(w)
-        if not single:
+        if not ambiguous:
             return function(x, w, b, *rest)
         y = function(x if x.stride() == x_strides else _row_major(x), w, b, *rest)
         return _row_major(y) if torch.is_grad_enabled() else y
@@ -76,6 +76,15 @@ def _short(values: Any) -> Any:
     if isinstance(values, int) or any(type(value) is not int for value in values):
         return values
     return values[0] if len(set(values)) == 1 else values
+
+
+def _ambiguous(call: Call) -> bool:
+    """Whether the kernel may be wrong about arrays of a single channel: only if it has strides.
+
+    Others are taken as they lie: with channels last their gradients take a half to a quarter of
+    what they take in row-major memory.
+    """
+    return 1 in (call.in_channels, call.out_channels) and set(call.stride) != {1}
 
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:
