@@ -371,6 +371,64 @@ def all_derived(run: Any, arrays: list[Any], g: Any) -> list[Any]:
     return [y, alone, first, second, jacobian, accumulator.jvp(y)]
 
 
+@pytest.mark.parametrize("name", ["padding of same", "dilated"])
+def test_derivatives_of_higher_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the third order, and of what a forward accumulator gives."""
+    spec, shape = LARGE[name]
+    rng = np.random.default_rng(1)
+    x, w = (tf.constant(integers(rng, size, "float32")) for size in (shape, spec.weight_shape))
+    monkeypatch.setattr(_gradients, "onednn", lambda: False)
+    monkeypatch.setattr(_gradients, "POSITIONS", 0)
+    found = []
+    for bound in (2**9, 2**60):
+        for limit in ("WORTHWHILE", "DILATED"):
+            monkeypatch.setattr(_gradients, limit, bound)
+        monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+        run = adapter.TensorflowBackend().prepare(resolve(spec, shape, None), ENV)
+        with tf.GradientTape() as third:
+            third.watch((x, w))
+            with tf.GradientTape() as second:
+                second.watch((x, w))
+                with tf.GradientTape() as first:
+                    first.watch((x, w))
+                    y = tf.reduce_sum(run(x, w) ** 3)
+                dx = tf.reduce_sum(first.gradient(y, x) * x)
+            dw = tf.reduce_sum(second.gradient(dx, w) * w)
+        found.append([part.numpy() for part in third.gradient(dw, (x, w))])
+        with tf.GradientTape() as tape:
+            tape.watch(w)
+            with tf.autodiff.ForwardAccumulator(x, x) as accumulator:
+                y = tf.reduce_sum(run(x, w) ** 2)
+            j = accumulator.jvp(y)
+        found[-1].append(tape.gradient(j, w).numpy())
+        with tf.autodiff.ForwardAccumulator(w, w) as accumulator:
+            y = run(x, w)
+        found[-1].append(accumulator.jvp(y).numpy())
+    for quick, plain in zip(*found, strict=True):
+        # Third derivatives of cubes leave the integers that float32 has: sums of some thousand
+        # terms, each rounded to 2**-24.
+        np.testing.assert_allclose(quick, plain, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_gradients_of_dilated_calls_of_unknown_batch(rank: int) -> None:
+    spec = ConvSpec(2, 3, (3,) * rank, dilation=2, padding="same", bias=False)
+    shape = (2, 2, *(7, 6)[:rank])
+    rng = np.random.default_rng(2)
+    x, w = (tf.constant(integers(rng, size, "float32")) for size in (shape, spec.weight_shape))
+
+    def gradients(x: Any, w: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = tf.reduce_sum(spec(x, w) ** 2)
+        return tape.gradient(y, (x, w))
+
+    signature = [tf.TensorSpec([None, *shape[1:]]), tf.TensorSpec(spec.weight_shape)]
+    traced = tf.function(gradients, input_signature=signature)
+    for found, expected in zip(traced(x, w), gradients(x, w), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_graphs_keep_the_kernels_own_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     """XLA compiles them well, and nothing but the kernel shall be in a graph."""
     spec, shape = LARGE["padding of same"]

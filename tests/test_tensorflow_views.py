@@ -161,3 +161,35 @@ def test_layouts_are_converted_likewise(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(_views.copies, "copy", lambda out, view: copied.append(view))
     assert convspec.convert_layout(numbers((2, 3, 4, 5)), "NCHW", "NHWC").shape == (2, 4, 5, 3)
     assert copied
+
+
+def test_forward_mode_through_a_gradient_of_ones_own() -> None:
+    """A forward accumulator transposes the gradient function, in which no tape watches anything."""
+
+    @tf.custom_gradient
+    def moved(x: Any) -> Any:
+        return tf.transpose(x, (0, 2, 3, 1)), _views.permute((0, 3, 1, 2))
+
+    x = numbers((2, 3, 4, 5))
+    with tf.autodiff.ForwardAccumulator(x, x + 1) as accumulator:
+        y = moved(x)
+    np.testing.assert_array_equal(accumulator.jvp(y), tf.transpose(x + 1, (0, 2, 3, 1)))
+
+
+def test_where_an_operation_would_run_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another device, or later, in a thread that cannot have Python's lock."""
+    monkeypatch.setattr(_views.copies, "copy", None)
+    x = numbers((2, 3, 4, 5))
+    permute = _views.permute((0, 2, 3, 1))
+    with tf.device("/device:CPU:0"), pytest.raises(TypeError, match="NoneType"):
+        permute(x)
+    monkeypatch.setattr(_views, "HERE", "/job:localhost/replica:0/task:0/device:CPU:1")
+    with tf.device("/device:CPU:0"):
+        assert same(permute(x), x.numpy().transpose(0, 2, 3, 1))
+    monkeypatch.undo()
+    monkeypatch.setattr(_views.copies, "copy", None)
+    tf.config.experimental.set_synchronous_execution(False)
+    try:
+        assert same(permute(x), x.numpy().transpose(0, 2, 3, 1))
+    finally:
+        tf.config.experimental.set_synchronous_execution(True)

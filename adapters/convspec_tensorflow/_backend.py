@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -166,7 +167,9 @@ class TensorflowBackend(PlanBackend):
         same = own.calls == other.calls and all(_same_kernel(c, env) for c in own.calls)
         if same and all(map(vectorizes, own.calls)):
             return kernel
-        differentiable = assemble(other.plan, other.inputs, self.operations, DIFFERENTIABLE.bound)
+        differentiable = assemble(
+            other.plan, other.inputs, DIFFERENTIABLE.operations, DIFFERENTIABLE.bound
+        )
         plain = all(map(vectorizes, other.calls))
 
         def run(*given: Any, **options: Any) -> Any:
@@ -210,6 +213,7 @@ class TensorflowBackend(PlanBackend):
 class DifferentiableBackend(TensorflowBackend):
     """Plans of nothing but calls that have gradients."""
 
+    operations = {**TensorflowBackend.operations, "conv": partial(conv, gradients=True)}
     differentiates = True
 
     def lacks(self, call: Call) -> str:

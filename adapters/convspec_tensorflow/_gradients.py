@@ -11,7 +11,8 @@ dilation they are calls on smaller pictures around which everything is moved. Me
 7x7 to 112x112, 3 to 256 channels): from the bounds below on both gradients of 3x3 are 0.95 to 3
 times as fast so, of 5x5 1.1 to 8 times, and dilated ones, with the forward call, 1.5 to 5 times. Of
 1x1 dx alone is, 1.0 to 1.5 times. Small single samples lose, and so do strides, between whose
-elements of g there are zeros.
+elements of g there are zeros. Around g there are zeros as well, as around x in a forward call: with
+an infinite weight the border of dx is NaN.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from convspec.plan import Call
 
@@ -45,7 +47,9 @@ Pairs = list[tuple[int, int]]
 
 def by_convolutions(call: Call) -> bool:
     """Whether a call's gradients are computed so, in eager mode; graphs are for XLA to compile."""
-    if call.device != "cpu" or call.dtype != "float32" or call.symbolic or onednn():
+    if call.device != "cpu" or call.dtype != "float32" or onednn():
+        return False
+    if any(type(size) is not int for size in (call.batch, *call.output_size)):
         return False
     dense = not call.transposed and call.groups == 1 and call.rank in (1, 2)
     if not dense or {*call.stride, *call.input_dilation} != {1} or (call.padded and not call.same):
@@ -83,7 +87,9 @@ def with_gradients(run: Run, call: Call) -> Run:
         return dx, permute((1, 2, 0, 3))(dw)
 
     def conv(x: Any, w: Any) -> Any:
-        return run(x, w), lambda g: gradients(x, w, g)
+        with record.stop_recording():  # a kernel with a dilation has no gradients
+            y = run(x, w)
+        return y, lambda g: gradients(x, w, g)
 
     differentiated: Run = tf.custom_gradient(conv)
     return differentiated
@@ -110,7 +116,14 @@ def _dense(
         )
     # To be differentiated: the kernel has no gradients with a dilation, and pfor, which makes a
     # graph of what is recorded, forgets amounts of padding.
-    return tf.nn.convolution(_padded(x, padding), w, strides, "VALID", dilations=dilations)
+    return tf.nn.convolution(
+        _padded(x, padding),
+        w,
+        strides,
+        "VALID",
+        dilations=dilations,
+        data_format="NHWC",  # read by third gradients, which fail without
+    )
 
 
 def _padded(x: Any, padding: Pairs) -> Any:

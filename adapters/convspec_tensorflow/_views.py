@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util, record
+from tensorflow.python.eager import context, forwardprop_util, record
 
 from convspec import copies
 
@@ -90,7 +90,7 @@ def _copying(
     """
 
     def run(x: Any) -> Any:
-        if not tf.executing_eagerly() or x.device != HERE:
+        if not tf.executing_eagerly() or x.device != HERE or not _in_place():
             return operation(**{argument: x})
         if not isinstance(x, tf.Tensor):  # variables, gradients of tf.gather
             x = tf.convert_to_tensor(x)
@@ -103,7 +103,8 @@ def _copying(
         if seen.size == array.size and seen.flags.c_contiguous:  # nothing moves
             return tf.raw_ops.Reshape(tensor=x, shape=integers(seen.shape))
         y = _copied(seen)
-        if recorded and record.should_record_backprop([x]):
+        # Whatever x is: a forward accumulator follows what no tape watches.
+        if recorded:
             gradient = back(array.shape)
             record.record_operation("convspec_copy", [y], [x], lambda g: [gradient(g)])
         return y
@@ -119,6 +120,16 @@ def _copied(view: Any) -> Any:
     out = memory[start : start + size].view(view.dtype).reshape(view.shape)
     copies.copy(out, view)
     return tf.experimental.dlpack.from_dlpack(out.__dlpack__())
+
+
+def _in_place() -> bool:
+    """Whether an operation would run here and now.
+
+    Not on the device of a ``tf.device``; nor in a thread of TensorFlow's own, which asynchronous
+    execution has: NumPy's memory is freed there, which waits for Python's lock, forever.
+    """
+    now = context.context()
+    return now.device_name in (None, "", HERE) and not now.is_async()
 
 
 def recording() -> bool:
