@@ -523,7 +523,11 @@ def test_what_a_worker_frees_is_the_systems(
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=0")
     with (tmp_path / "lock").open("w") as lock, Crew(1, lock.fileno()) as crew:
         (worker,) = crew._workers
-        settings = Path(f"/proc/{worker.process.pid}/environ").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{worker.process.pid}/environ")
+        while not (text := environment.read_bytes()):  # it has not begun its program yet
+            assert worker.process.poll() is None
+            time.sleep(0.01)
+        settings = text.split(b"\0")
     assert b"MALLOC_MMAP_THRESHOLD_=1048576" in settings
     assert not any(setting.startswith(b"GLIBC_TUNABLES") for setting in settings)
 

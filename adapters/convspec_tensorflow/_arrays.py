@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import record
 
 from convspec.errors import LayoutError
 from convspec.plan import Step
 from convspec.problem import Condition
 from convspec.symbols import Sizes
-
-from ._views import ALIGNMENT, flip, integers, part, permute, recording, tangents
 
 
 def shape_of(x: Any) -> tuple[Any, ...]:
@@ -42,7 +40,11 @@ def device_of(x: Any) -> str:
 
 def watched(x: Any) -> bool:
     """Whether a gradient tape records what is done with ``x``."""
-    return recording() and (record.should_record_backprop([x]) or tangents(x))
+    from tensorflow.python.eager import forwardprop_util, record
+
+    if record.could_possibly_record() and record.should_record_backprop([x]):
+        return True
+    return bool(forwardprop_util.pack_tangents([x]).tangents)
 
 
 def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
@@ -105,6 +107,10 @@ def from_foreign(x: Any, like: Any = None) -> Any:
     return tf.experimental.dlpack.from_dlpack(capsule)
 
 
+#: TensorFlow aborts the process when a kernel meets memory that is aligned less than this.
+ALIGNMENT = 64
+
+
 def _address(capsule: Any) -> int:
     """Where the data of a DLPack capsule begins.
 
@@ -135,7 +141,7 @@ def bound(op: str, params: dict[str, Any]) -> Step | None:
 
 
 def _bound_pad(pairs: Any, mode: str) -> Callable[[Any], Any]:
-    amounts = integers(pairs)
+    amounts = _integers(pairs)
     if mode == "zeros":
         return lambda x: tf.raw_ops.Pad(input=x, paddings=amounts)
 
@@ -147,26 +153,60 @@ def _bound_pad(pairs: Any, mode: str) -> Callable[[Any], Any]:
     return mirrored
 
 
+def _bound_slice(index: tuple[slice, ...]) -> Callable[[Any], Any]:
+    # A bit in a mask says that the axis begins or ends where the array does.
+    return partial(
+        _strided_slice,
+        begin=_integers([part.start or 0 for part in index]),
+        end=_integers([part.stop or 0 for part in index]),
+        strides=_integers([part.step or 1 for part in index]),
+        begin_mask=sum(1 << axis for axis, part in enumerate(index) if part.start is None),
+        end_mask=sum(1 << axis for axis, part in enumerate(index) if part.stop is None),
+    )
+
+
+def _strided_slice(x: Any, **where: Any) -> Any:
+    return tf.raw_ops.StridedSlice(
+        input=x, **where, ellipsis_mask=0, new_axis_mask=0, shrink_axis_mask=0
+    )
+
+
+def _bound_flip(axes: Any) -> Callable[[Any], Any]:
+    axes = _integers(axes)
+    return lambda x: tf.raw_ops.ReverseV2(tensor=x, axis=axes)
+
+
+def _bound_permute(axes: Any) -> Callable[[Any], Any]:
+    axes = _integers(axes)
+    return lambda x: tf.raw_ops.Transpose(x=x, perm=axes)
+
+
 def _bound_reshape(shape: Any) -> Callable[[Any], Any]:
-    shape = integers(shape)
+    shape = _integers(shape)
     return lambda x: tf.raw_ops.Reshape(tensor=x, shape=shape)
 
 
+def _integers(values: Any) -> Any:
+    """In 32 bits, as ``tf`` itself hands them on, where they will do."""
+    wide = np.array(values, np.int64)
+    return wide.astype(np.int32) if np.abs(wide).max(initial=0) < 2**31 else wide
+
+
 BOUND: dict[str, Callable[..., Callable[[Any], Any]]] = {
-    "flip": lambda axes: flip(tuple(axes)),
+    "flip": _bound_flip,
     "pad": _bound_pad,
-    "permute": permute,
+    "permute": _bound_permute,
     "reshape": _bound_reshape,
-    "slice": part,
+    "slice": _bound_slice,
 }
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": cast,
     "concat": lambda *parts, axis: tf.concat(parts, axis),
-    "flip": lambda x, *, axes: flip(tuple(axes))(x),
+    "flip": lambda x, *, axes: tf.reverse(x, axes),
     "multiply": lambda a, b: a * b,
     "pad": pad,
-    "permute": lambda x, *, axes: permute(axes)(x),
+    "permute": lambda x, *, axes: tf.transpose(x, axes),
     "reshape": lambda x, *, shape: tf.reshape(x, shape),
     "slice": lambda x, *, index: x[index],
 }

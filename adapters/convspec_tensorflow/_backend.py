@@ -151,9 +151,7 @@ class TensorflowBackend(PlanBackend):
         if any(map(by_convolutions, other.calls)):
             notes += ("convolutions of stride 1, in eager mode",)
         ways = {
-            (by_batches(c, gradients=True), by_batches(c, gradients=False))
-            for c in other.calls
-            if not by_convolutions(c)
+            (by_batches(c, gradients=True), by_batches(c, gradients=False)) for c in other.calls
         }
         if (True, False) in ways:
             notes += ("dilation: a dense call on what lies a dilation apart, as samples",)

@@ -39,21 +39,17 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
         run = _transposed(call)
     elif call.groups > 1 and call.group_axis == "I":
         return _depthwise(call)
-    else:
-        run = _forward(call, gradients=gradients)
-    return run if call.groups == 1 else _unfused(run)
-
-
-def _forward(call: Call, *, gradients: bool) -> Callable[[Any, Any], Any]:
-    operation = partial(FORWARD[max(call.rank, 2)], **_attributes(call))
-    run = _of_rank(call, lambda x, w: operation(input=x, filter=w))
-    if by_batches(call, gradients=gradients):
+    elif by_batches(call, gradients=gradients):
         amounts, each = padding(call), call.dilation
-        run = lambda x, w: tf.nn.convolution(x, w, None, amounts, dilations=each)  # noqa: E731
-    if not (gradients and by_convolutions(call)):
-        return run
-    eager = _of_rank(call, with_gradients(lambda x, w: operation(input=x, filter=w), call))
-    return lambda x, w: (eager if tf.executing_eagerly() else run)(x, w)
+        return lambda x, w: tf.nn.convolution(x, w, None, amounts, dilations=each)
+    else:
+        operation = partial(FORWARD[max(call.rank, 2)], **_attributes(call))
+        run = lambda x, w: operation(input=x, filter=w)  # noqa: E731
+        if gradients and by_convolutions(call):
+            run = with_gradients(run, call)
+    if call.rank == 1:
+        run = _as_picture(run)
+    return run if call.groups == 1 else _unfused(run)
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:
@@ -64,7 +60,7 @@ def _transposed(call: Call) -> Callable[[Any, Any], Any]:
     if not call.symbolic and all(type(size) is int for size in shape):
         shape = np.array(shape, np.int32)
     operation = partial(TRANSPOSED[max(call.rank, 2)], **_attributes(call))
-    return _of_rank(call, lambda x, w: operation(input_sizes=shape, filter=w, out_backprop=x))
+    return lambda x, w: operation(input_sizes=shape, filter=w, out_backprop=x)
 
 
 def _depthwise(call: Call) -> Callable[[Any, Any], Any]:
@@ -77,10 +73,8 @@ def _depthwise(call: Call) -> Callable[[Any, Any], Any]:
     return lambda x, w: operation(input=x, filter=w)
 
 
-def _of_rank(call: Call, run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """A kernel of pictures, for signals too: the height comes before the width."""
-    if call.rank > 1:
-        return run
+def _as_picture(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A kernel of rank 2 on signals: the height comes before the width."""
     grow, shrink = tf.raw_ops.ExpandDims, tf.raw_ops.Squeeze
 
     def picture(x: Any, w: Any) -> Any:

@@ -57,16 +57,9 @@ def contiguous(x: Array, dtype: np.dtype[Any] | None = None) -> Array:
     if x.nbytes < SMALL or x.dtype.hasobject or (x.flags.c_contiguous and dtype == x.dtype):
         return np.asarray(x, dtype, order="C")
     out = np.empty(x.shape, dtype)
-    copy(out, x)
-    return out
-
-
-def copy(out: Array, x: Array) -> None:
-    """Copy a view of any strides into a C-contiguous array of its shape."""
-    if x.nbytes < SMALL or x.dtype.hasobject:
-        np.copyto(out, x, casting="unsafe")
-    elif not compiled(out, x):
+    if not compiled(out, x):
         by_numpy(out, x)
+    return out
 
 
 def engine() -> str:
