@@ -64,6 +64,11 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
         15,
         "phases: 4 kernel calls for the 4 residues",
     ),
+    "up along a long axis": (
+        ConvSpec(4, 3, (4, 3), (2, 1), (1, 3), transposed=True, layout="NCHW"),
+        7,
+        "subpixel: 1 kernel call for the 2 residues",
+    ),
     "up by blocks": (
         ConvSpec(4, 3, (2, 2, 2), 2, transposed=True, layout="NDHWC"),
         12,

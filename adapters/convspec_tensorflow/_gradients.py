@@ -38,7 +38,7 @@ def by_convolutions(call: Call) -> bool:
     if call.device != "cpu" or call.dtype != "float32" or onednn():
         return False
     if any(type(size) is not int for size in (call.batch, *call.output_size)):
-        return False
+        return False  # known only when the graph runs
     dense = not call.transposed and call.groups == 1 and call.rank in (1, 2)
     if not dense or {*call.stride, *call.dilation, *call.input_dilation} != {1}:
         return False
