@@ -19,6 +19,7 @@ from convspec import ConvSpec, problem
 from convspec.backend import Environment
 from convspec.dispatch import get_backend
 from convspec_tensorflow import _backend, _probe
+from convspec_tensorflow._slow import onednn
 from traced_specs import SPECS, integers
 
 
@@ -319,7 +320,7 @@ def test_graphs_have_to_know_the_shapes_of_gradients(monkeypatch: pytest.MonkeyP
         assert (call.dilation == dilation) is kept
 
 
-WITHOUT = """
+OTHER_KERNELS = """
 import json, sys
 import numpy as np, tensorflow as tf
 sys.path.insert(0, sys.argv[1])
@@ -338,10 +339,10 @@ print(json.dumps(wrong))
 """
 
 
-def test_everything_without_onednn() -> None:
-    """Eigen's kernels lack most of it: what other processors get."""
-    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
-    command = [sys.executable, "-c", WITHOUT, str(Path(__file__).parent)]
+def test_everything_with_and_without_onednn() -> None:
+    """What other processors get. Eigen's kernels lack most of it."""
+    env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0" if onednn() else "1"}
+    command = [sys.executable, "-c", OTHER_KERNELS, str(Path(__file__).parent)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == []

@@ -397,3 +397,32 @@ def test_graphs_keep_the_kernels_own_gradients(monkeypatch: pytest.MonkeyPatch) 
     types = [operation.type for operation in operations]
     assert "Conv2DBackpropFilter" in types
     assert "IdentityN" not in types
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        (ConvSpec(4, 6, 3, padding=1, layout="NCHW"), (2, 4, 5, 6)),
+        (ConvSpec(4, 6, (3, 2), 2, padding=((1, 0), (2, 1)), layout="NCHW"), (2, 4, 7, 6)),
+        (ConvSpec(4, 6, 3, dilation=2, groups=2, layout="NCW"), (2, 4, 9)),
+        (ConvSpec(4, 6, 3, padding="same", layout="CDHW"), (4, 5, 6, 7)),
+        (ConvSpec(4, 6, 4, 2, 1, transposed=True, layout="NCHW"), (2, 4, 5, 6)),
+    ],
+)
+def test_channels_first_as_they_are(spec: ConvSpec, shape: tuple[int, ...]) -> None:
+    """One call on the axes as they are where oneDNN is used; and gradients on channels last."""
+    text = spec.code("tensorflow", shape)
+    assert ("data_format=" in text) == _slow.onednn()
+    assert text.count("tf.transpose") == (1 if _slow.onednn() else 3)  # the weight's alone
+    rng = np.random.default_rng(0)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    c = integers(rng, spec.output_shape(shape), "float32")
+    arrays = [tf.constant(x), tf.constant(w)]
+    expected = convspec.reference(spec, x, w)
+    assert np.array_equal(spec(*arrays), expected)
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
+        y = spec(*arrays)
+    assert np.array_equal(y, expected)
+    for a, da in zip((x, w), tape.gradient(y, arrays, tf.constant(c)), strict=True):
+        assert (a * da.numpy()).sum() == (c * expected).sum()  # linear in each

@@ -152,7 +152,8 @@ def test_channels_last_3d_is_a_stride_order() -> None:
     np.testing.assert_array_equal(y.numpy(), reference(spec, x, w))
 
 
-WITHOUT_ONEDNN = """
+OTHER_KERNELS = """
+import os
 import sys
 import numpy as np
 import tensorflow as tf
@@ -162,7 +163,7 @@ import convspec
 from test_exact import check
 from test_traps import CASES, judge, BackendTarget
 from generators import random_case
-assert not test_util.IsMklEnabled()
+assert test_util.IsMklEnabled() == (os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1")
 backend = convspec.get_backend("tensorflow")
 for name, case in CASES.items():
     verdict = judge(case, BackendTarget(backend))
@@ -173,11 +174,13 @@ for _ in range(150):
 """
 
 
-def test_tensorflow_without_onednn() -> None:
-    """As on other CPUs, where many of its kernels are missing and half types accumulate in half."""
+def test_tensorflow_with_and_without_onednn() -> None:
+    """As on other CPUs: without it, many kernels are missing and half types accumulate in half."""
+    from convspec_tensorflow._slow import onednn
+
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_ONEDNN, str(Path(__file__).parent)],
-        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        [sys.executable, "-c", OTHER_KERNELS, str(Path(__file__).parent)],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0" if onednn() else "1"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -22,6 +22,9 @@ SPECS = {
         4, 6, 3, 2, groups=2, transposed=True, flip_kernel=True, group_axis="O", layout="NCHW"
     ),
     "depthwise": ConvSpec(4, 8, 3, groups=4, layout="NHWC", weight_layout="HWIM"),
+    "depthwise pairs": ConvSpec(
+        4, 8, (3, 2), padding=((1, 1), (0, 2)), groups=4, layout="NHWC", weight_layout="HWIM"
+    ),
     "dilated": ConvSpec(4, 6, 3, 2, "same", dilation=2, layout="NHWC"),
     "unbatched": ConvSpec(4, 6, 3, 2, "same", layout="HWC"),
     "causal": ConvSpec(4, 6, 3, padding="causal", dilation=2, layout="NWC"),

@@ -6,7 +6,7 @@ checked and to put arguments into another form.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,10 @@ TRANSPOSED = {2: tf.raw_ops.Conv2DBackpropInput, 3: tf.raw_ops.Conv3DBackpropInp
 
 
 def conv(x: Any, w: Any, *, call: Call, gradients: bool = False) -> Any:
-    """x (N, space, C), w (space, I, O) or transposed (space, O, I) -> y (N, space, O)."""
+    """x (N, space, C), w (space, I, O) or transposed (space, O, I) -> y (N, space, O).
+
+    x and y have their channels first if the call says so.
+    """
     return kernel(call, gradients=gradients)(x, w)
 
 
@@ -48,7 +51,7 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
         if gradients and by_convolutions(call):
             run = with_gradients(run, call)
     if call.rank == 1:
-        run = _as_picture(run)
+        run = _as_picture(run, call)
     return run if call.groups == 1 else _unfused(run)
 
 
@@ -56,7 +59,8 @@ def _transposed(call: Call) -> Callable[[Any, Any], Any]:
     """As the gradient that it is."""
     shape: Any = call.output_shape
     if call.rank == 1:
-        shape = (shape[0], 1, *shape[1:])
+        at = _first_axis(call)
+        shape = (*shape[:at], 1, *shape[at:])
     if not call.symbolic and all(type(size) is int for size in shape):
         shape = np.array(shape, np.int32)
     operation = partial(TRANSPOSED[max(call.rank, 2)], **_attributes(call))
@@ -70,23 +74,24 @@ def _depthwise(call: Call) -> Callable[[Any, Any], Any]:
         stride = [1, *call.stride, 1]
         return lambda x, w: tf.nn.depthwise_conv2d(x, w, stride, amounts, dilations=each)
     operation = partial(tf.raw_ops.DepthwiseConv2dNative, **_attributes(call))
-    return lambda x, w: operation(input=x, filter=w)
+    run = lambda x, w: operation(input=x, filter=w)  # noqa: E731
+    return _unfused(run) if explicit(call) else run
 
 
-def _as_picture(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+def _as_picture(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:
     """A kernel of rank 2 on signals: the height comes before the width."""
-    grow, shrink = tf.raw_ops.ExpandDims, tf.raw_ops.Squeeze
+    grow, shrink, at = tf.raw_ops.ExpandDims, tf.raw_ops.Squeeze, _first_axis(call)
 
     def picture(x: Any, w: Any) -> Any:
-        y = run(grow(input=x, axis=1), grow(input=w, axis=0))
-        return shrink(input=y, axis=[1])
+        y = run(grow(input=x, axis=at), grow(input=w, axis=0))
+        return shrink(input=y, axis=[at])
 
     return picture
 
 
 def _unfused(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Graphs fuse what follows, such as a bias, to a kernel that has no groups on the CPU; not
-    across this.
+    """Graphs fuse what follows, such as a bias, to a kernel that on the CPU has no groups, and that
+    ends the process if a depthwise one has amounts of padding; not across this.
     """
 
     def grouped(x: Any, w: Any) -> Any:
@@ -113,13 +118,15 @@ def by_batches(call: Call, *, gradients: bool) -> bool:
 
 
 def _attributes(call: Call) -> dict[str, Any]:
-    """The operation's attributes, one value for each axis of (N, space, C)."""
+    """The operation's attributes."""
     high = [1] * (call.rank == 1)
     attributes: dict[str, Any] = {
-        "strides": [1, *high, *call.stride, 1],
-        "dilations": [1, *high, *call.dilation, 1],
+        "strides": spread(call, [*high, *call.stride], 1),
+        "dilations": spread(call, [*high, *call.dilation], 1),
         "padding": padding(call),
     }
+    if channels_first(call):
+        attributes["data_format"] = data_format(call)
     if isinstance(attributes["padding"], list):
         amounts = [amount for pair in attributes["padding"] for amount in pair]
         attributes.update(padding="EXPLICIT", explicit_paddings=amounts)
@@ -129,10 +136,31 @@ def _attributes(call: Call) -> dict[str, Any]:
 def padding(call: Call) -> Any:
     """tf.nn's padding: a word, or in 2-D the amounts."""
     if explicit(call):
-        return [(0, 0), *call.padding, (0, 0)]
+        return spread(call, call.padding, (0, 0))
     return "SAME" if call.padded else "VALID"
 
 
 def explicit(call: Call) -> bool:
     """Whether the kernel is given amounts of padding."""
     return call.padded and not call.same
+
+
+def spread(call: Call, values: Iterable[Any], other: Any) -> list[Any]:
+    """A value for each axis of the data: ``other`` for samples and channels."""
+    return [other, other, *values] if channels_first(call) else [other, *values, other]
+
+
+def channels_first(call: Call) -> bool:
+    """Whether channels come before space."""
+    return call.rank > 0 and call.x_layout[1] == "C"
+
+
+def data_format(call: Call) -> str:
+    """TensorFlow's word for the order of the kernel's axes."""
+    space = "DHW" if call.rank == 3 else "HW"
+    return f"NC{space}" if channels_first(call) else f"N{space}C"
+
+
+def _first_axis(call: Call) -> int:
+    """Where the first axis of space is."""
+    return 2 if channels_first(call) else 1

@@ -21,7 +21,7 @@ from convspec.geometry import smallest_input
 from convspec.plan import Call
 
 from ._arrays import cast
-from ._kernel import conv
+from ._kernel import channels_first, conv
 
 
 def works(call: Call, **changes: Any) -> bool:
@@ -75,11 +75,13 @@ def _miniature(call: Call, sizes: tuple[int, ...]) -> Call:
     replaced by what stands for their kind, so that like calls share one trial.
     """
     groups = min(call.groups, 2)
+    space = "DHW"[-call.rank :]
+    layout = f"NC{space}" if channels_first(call) else f"N{space}C"
     return replace(
         call,
-        x_layout=f"N{'DHW'[-call.rank :]}C",
+        x_layout=layout,
         w_layout="DHW"[-call.rank :] + ("OI" if call.transposed else "IO"),
-        y_layout=f"N{'DHW'[-call.rank :]}C",
+        y_layout=layout,
         batch=2,
         groups=groups,
         in_channels=groups * min(call.in_channels // call.groups, 2),
@@ -136,11 +138,13 @@ def _trial(kind: Call) -> tuple[Call, Any, Any, Any]:
             strict=True,
         )
     )
-    shape = (2, *sizes, kind.in_channels)
+    by_letter = dict(zip(spec.spatial, sizes, strict=True), N=2, C=kind.in_channels)
+    shape = tuple(by_letter[letter] for letter in spec.layout)
     x = np.arange(np.prod(shape)).reshape(shape) % 7 - 3
     w = np.arange(np.prod(spec.weight_shape)).reshape(spec.weight_shape) % 5 - 2
     expected = reference(spec, x, w)
-    call = replace(kind, input_size=sizes, output_size=expected.shape[1:-1])
+    positions = tuple(expected.shape[spec.layout.index(letter)] for letter in spec.spatial)
+    call = replace(kind, input_size=sizes, output_size=positions)
     if kind.same:
         call = replace(call, padding=((1, 1),) * kind.rank)  # any amounts: SAME is a word
     return call, x, w, expected
@@ -189,8 +193,8 @@ def _infers_gradients(kind: Call) -> bool:
     call, *arrays, expected = _trial(kind)
     with tf.Graph().as_default():
         x, w, g = (tf.zeros(array.shape, kind.dtype) for array in (*arrays, expected))
-        y = conv(x, w, call=call, gradients=True)
         try:
+            y = conv(x, w, call=call, gradients=True)
             gradients = tf.gradients(y, [x, w], g)
         except (tf.errors.OpError, LookupError, ValueError, TypeError, NotImplementedError):
             return False

@@ -9,13 +9,13 @@ from convspec.plan import Call
 from convspec.snippets import example_text, index_text, list_text
 
 from ._arrays import MODES
-from ._kernel import by_batches, padding
+from ._kernel import by_batches, channels_first, padding, spread
 
 
 def conv(x: str, w: str, *, call: Call) -> str:
     if call.rank == 0:
         return f"tf.linalg.matmul({x}, {w})"
-    strides = list_text([1, *call.stride, 1])
+    strides = list_text(spread(call, call.stride, 1))
     depthwise = call.groups > 1 and call.group_axis == "I" and not call.transposed
     how = padding(call)
     how = f'"{how}"' if isinstance(how, str) else list_text(how)
@@ -23,16 +23,19 @@ def conv(x: str, w: str, *, call: Call) -> str:
         return f"tf.nn.convolution({x}, {w}, padding={how}, dilations={list_text(call.dilation)})"
     dilations = ""
     if any(d != 1 for d in call.dilation):
-        values = call.dilation if depthwise else [1, *call.dilation, 1]
+        values = call.dilation if depthwise else spread(call, call.dilation, 1)
         dilations = f", dilations={list_text(values)}"
+    order = ""
+    if channels_first(call):
+        order = f', data_format="NC{"DHW"[-call.rank :]}"'
     if call.transposed:
         return (
             f"tf.nn.conv{call.rank}d_transpose({x}, {w}, {list_text(call.output_shape)}, "
-            f"strides={strides}, padding={how}{dilations})"
+            f"strides={strides}, padding={how}{order}{dilations})"
         )
     function = "depthwise_conv2d" if depthwise else f"conv{call.rank}d"
     stride = "strides" if call.rank > 1 else "stride"
-    return f"tf.nn.{function}({x}, {w}, {stride}={strides}, padding={how}{dilations})"
+    return f"tf.nn.{function}({x}, {w}, {stride}={strides}, padding={how}{order}{dilations})"
 
 
 def pad(x: str, *, pairs: Any, mode: str) -> str:

@@ -484,6 +484,13 @@ gradient bfloat16 2x4x5x3 seed=772 filling=real | ConvSpec(3, 4, (2, 3), stride=
 gradient float32 1x4x4x5x3 seed=773 filling=real | ConvSpec(3, 4, (2, 3, 2), padding=1, layout='NDHWC', weight_layout='DHWIO')
 gradient2 float32 2x3x5x4 seed=774 filling=real | ConvSpec(3, 4, (3, 2), padding=1)
 
+# TensorFlow's graph optimizer fuses a depthwise kernel with amounts of padding to its bias; the
+# shapes of a dilated volume with strides, which its graphs take in another order
+exact float32 1x5x6x2 seed=817 | ConvSpec(2, 4, (3, 2), padding=((1, 1), (1, 1)), groups=2, layout='NHWC', weight_layout='HWIO')
+gradient float32 1x2x4x5 seed=818 | ConvSpec(2, 2, (2, 3), padding=((0, 1), (1, 2)), groups=2)
+exact float16 1x1x1x3x2 seed=819 | ConvSpec(1, 1, (1, 3, 1), stride=(1, 2, 1), dilation=(1, 1, 2), bias=False, layout='NCDHW')
+exact float32 1x2x3x7x8 seed=820 | ConvSpec(2, 3, (1, 3, 2), stride=(1, 2, 1), dilation=(1, 1, 2), layout='NCDHW')
+
 # Layers of well-known networks, whose sizes are what fast kernels are chosen by
 exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
 bounded float32 2x64x14x14 seed=53 filling=real | ConvSpec(64, 64, (3, 3), padding=1)

@@ -1,3 +1,4 @@
+# environment: TF_ENABLE_ONEDNN_OPTS=0
 """TensorFlow on the CPU: in a graph, a grouped conv2d followed by a bias or a batch normalisation.
 
 The two are fused to a kernel that has no groups, and says so.
