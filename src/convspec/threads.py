@@ -85,6 +85,7 @@ class _Helper:
         """The error it met, after its end, which comes at once if it has not begun."""
         if not self._begun.acquire(blocking=False):
             self._ended.acquire()
+        del self._work, self._context  # it may wait on for long, and the work has arrays
         return self._error
 
 
