@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import forwardprop_util, record
 
 from convspec.errors import LayoutError
 from convspec.plan import Step
@@ -38,13 +39,19 @@ def device_of(x: Any) -> str:
     return next((kind for kind in kinds if kind != "cpu"), "cpu")
 
 
-def watched(x: Any) -> bool:
-    """Whether a gradient tape records what is done with ``x``."""
-    from tensorflow.python.eager import forwardprop_util, record
+def recording() -> bool:
+    """Whether anything at all is recorded, for gradients or forward-mode differentiation."""
+    return bool(record.could_possibly_record())
 
-    if record.could_possibly_record() and record.should_record_backprop([x]):
-        return True
-    return bool(forwardprop_util.pack_tangents([x]).tangents)
+
+def watched(x: Any) -> bool:
+    """Whether a gradient tape records what is done with ``x``, or a tangent goes with it."""
+    return recording() and (record.should_record_backprop([x]) or tangents(x))
+
+
+def tangents(*arrays: Any) -> bool:
+    """Whether forward-mode differentiation follows any of them."""
+    return bool(forwardprop_util.pack_tangents(arrays).tangents)
 
 
 def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:

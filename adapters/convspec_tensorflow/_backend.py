@@ -19,6 +19,7 @@ from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
+from ._backward import gradients, with_graph
 from ._dtensor import refusing_split_space
 from ._gradients import by_convolutions
 from ._guards import shortcut
@@ -165,6 +166,8 @@ class TensorflowBackend(PlanBackend):
         }
         if (True, False) in ways:
             notes += ("dilation: a dense call on what lies a dilation apart, as samples",)
+        if _by_graph(other.calls, env):
+            notes += ("one graph, from the second eager call on",)
         return notes
 
     def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
@@ -173,32 +176,44 @@ class TensorflowBackend(PlanBackend):
             return kernel
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
         same = own.calls == other.calls and all(_same_kernel(c, env) for c in own.calls)
-        if same and all(map(vectorizes, own.calls)):
+        as_it_is = same and all(map(vectorizes, own.calls))
+        graphs = _by_graph(other.calls, env)
+        if as_it_is and not graphs:
             return kernel
         differentiable = assemble(
             other.plan, other.inputs, DIFFERENTIABLE.operations, DIFFERENTIABLE.bound
         )
         plain = all(map(vectorizes, other.calls))
+        by_graph = with_graph(kernel, differentiable, vectorizes=plain) if graphs else None
+        repeated = False
 
         def run(*given: Any, **options: Any) -> Any:
-            arrays = [tf.convert_to_tensor(a) for a in given]  # a repeated call has variables
+            nonlocal repeated
             if tf.executing_eagerly():
+                if not _arrays.recording():
+                    return kernel(*given)
+                arrays = [tf.convert_to_tensor(a) for a in given]  # variables, if repeated
                 if not any(map(_arrays.watched, arrays)):
-                    return kernel(*arrays, **options)
+                    return kernel(*arrays)
+                if by_graph and not _arrays.tangents(*arrays):
+                    if repeated:
+                        return by_graph(*arrays)
+                    repeated = True  # to make a graph takes longer than to do without it once
                 if plain:
-                    return differentiable(*arrays, **options)
+                    return differentiable(*arrays)
+            else:
+                arrays = [tf.convert_to_tensor(a) for a in given]
+                if as_it_is:
+                    return kernel(*arrays, **options)
 
             def both(*arrays: Any) -> Any:
-                def gradients(g: Any) -> Any:
-                    x, *rest = arrays
-                    with tf.GradientTape() as tape:
-                        given = [x if plain else _arrays.tied(x, g), *rest]
-                        tape.watch(given)
-                        y = differentiable(*given, **options)
-                    g = g if plain else _arrays.tied(g, x)
-                    return tape.gradient(y, given, output_gradients=g)
+                wanted = range(len(arrays))
 
-                return kernel(*arrays, **options), gradients
+                def backward(g: Any) -> Any:
+                    function = partial(differentiable, **options)
+                    return gradients(function, arrays, wanted, g, vectorizes=plain)
+
+                return kernel(*arrays, **options), backward
 
             return tf.custom_gradient(both)(*arrays)
 
@@ -274,6 +289,11 @@ def vectorizes(call: Call) -> bool:
     """
     depthwise = call.group_axis == "I" and not call.transposed
     return depthwise or not (explicit(call) or call.groups > 1)
+
+
+def _by_graph(calls: list[Call], env: Environment) -> bool:
+    """Whether the gradients of a repeated call are a graph, as was measured on the CPU."""
+    return not env.traced and env.device == "cpu" and not any(map(by_convolutions, calls))
 
 
 def _same_kernel(call: Call, env: Environment) -> bool:
