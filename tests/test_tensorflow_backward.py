@@ -121,3 +121,69 @@ def test_the_tangent_of_a_cotangent() -> None:
             dx, dw, _ = tape.gradient(y, arrays, output_gradients=g)
         np.testing.assert_array_equal(forward.jvp(dx), 2 * dx)
         np.testing.assert_array_equal(forward.jvp(dw), 2 * dw)
+
+
+def test_one_tensor_as_input_and_weight() -> None:
+    """A Jacobian by it counts each of the two once."""
+    spec = ConvSpec(3, 3, 3, bias=False, layout="NHWC", weight_layout="HWIO")
+    a = tf.reshape(tf.range(81.0), (3, 3, 3, 3)) % 5
+    for pfor in (True, True, True, False):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(a)
+            y = spec(a, a)
+        jacobian = tape.jacobian(y, a, experimental_use_pfor=pfor)
+        np.testing.assert_array_equal(tf.tensordot(jacobian, a, 4), 2 * y)  # of degree two
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_slices_as_cotangents(groups: int) -> None:
+    spec = ConvSpec(4, 4, 3, groups=groups, bias=False, layout="NHWC")
+    x, w = given(spec, 6)[:2]
+    for _ in range(3):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, w])
+            y = spec(x, w)
+            rows, twice = tf.gather(y, [1, 1]), 2 * y[1:]
+        for found, expected in zip(
+            tape.gradient(rows, [x, w]), tape.gradient(twice, [x, w]), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_cotangents_of_a_wrong_shape() -> None:
+    """They are refused, and spoil nothing; TensorFlow's kernel would end the process."""
+    arrays = given(SPEC, 27)
+    for _ in range(3):
+        for wrong in ((4,), (1, 1, 1, 4)):
+            with tf.GradientTape() as tape:
+                tape.watch(arrays)
+                y = SPEC(*arrays)
+            with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+                tape.gradient(y, arrays[:2], output_gradients=tf.ones(wrong))
+        assert len(gradients(SPEC, arrays, (0, 1, 2))) == 3
+
+
+def test_kernels_that_graphs_do_not_know() -> None:
+    """The shapes of a dilated volume with strides: its gradients stay the tape's."""
+    spec = ConvSpec(2, 2, 2, (1, 1, 3), dilation=(2, 2, 1), groups=2, bias=False, layout="NDHWC")
+    x, w = (tf.ones(shape) for shape in ((2, 6, 7, 8, 2), spec.weight_shape))
+    first = gradients(spec, [x, w], (0, 1))
+    for _ in range(2):
+        for found, expected in zip(gradients(spec, [x, w], (0, 1)), first, strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_threads_of_tensorflow(made: list[tuple[int, ...]]) -> None:
+    """In tf.py_function a graph could wait for a thread that waits for it."""
+    arrays = given(SPEC, 29)
+    first = gradients(SPEC, arrays, (0, 1, 2))
+
+    @tf.function
+    def graph() -> Any:
+        run = lambda *arrays: gradients(SPEC, list(arrays), (0, 1, 2))  # noqa: E731
+        return tf.py_function(run, arrays, [tf.float32] * 3)
+
+    for _ in range(2):
+        for found, expected in zip(graph(), first, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert made == []

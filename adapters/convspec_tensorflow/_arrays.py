@@ -34,9 +34,25 @@ def device_of(x: Any) -> str:
     """Kind of device; inside a graph that has not been placed, the first accelerator or the CPU."""
     device = x.device
     if device:
-        return str(tf.DeviceSpec.from_string(device).device_type).lower()
-    kinds = [d.device_type.lower() for d in tf.config.list_logical_devices()]
-    return next((kind for kind in kinds if kind != "cpu"), "cpu")
+        kind = str(tf.DeviceSpec.from_string(device).device_type).lower()
+    else:
+        kinds = [d.device_type.lower() for d in tf.config.list_logical_devices()]
+        kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
+    return XLA if kind == "cpu" and not tf.executing_eagerly() and _compiled() else kind
+
+
+#: The CPU, in what XLA compiles: its kernels are others.
+XLA = "xla_cpu"
+CPU = ("cpu", XLA)
+
+
+def _compiled() -> bool:
+    """Whether XLA will compile the graph under construction; nothing public tells."""
+    try:
+        from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+    except ImportError:
+        return False
+    return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
 def recording() -> bool:

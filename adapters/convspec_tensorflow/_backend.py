@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import tensorflow as tf
 
-from convspec import dtypes
+from convspec import dtypes, xla
 from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders, lower
@@ -24,7 +24,7 @@ from ._dtensor import refusing_split_space
 from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
-from ._probe import differentiates, works
+from ._probe import differentiates, works, works_in_graphs
 from ._slow import faster, onednn
 
 
@@ -98,6 +98,7 @@ class TensorflowBackend(PlanBackend):
         stride, dilation = problem.stride[-2:], problem.dilation[-2:]
         depthwise = (
             problem.rank in (2, 3)
+            and device != _arrays.XLA
             and problem.groups == problem.in_channels > 1
             and len(set(stride)) == 1
             and (stride[0] == 1 or set(dilation) == {1})
@@ -115,6 +116,10 @@ class TensorflowBackend(PlanBackend):
             return "groups" if call.groups > 1 else ""
         if call.rank > 3:
             return "rank"
+        if call.device == _arrays.XLA and (
+            quicker := xla.faster(call, gradients=self.differentiates)
+        ):
+            return quicker
         if not call.settled or (call.padded and not _pads_itself(call)):
             return "padding"
         if quicker := faster(call, gradients=self.differentiates):
@@ -130,7 +135,7 @@ class TensorflowBackend(PlanBackend):
         chosen = super().compute_dtype(dtype, out_dtype, device)
         if chosen in dtypes.INTEGER:  # the two types with matrix products; casts wrap
             return "int64" if chosen in ("int64", "uint32", "uint64") else "int32"
-        if device not in ("cpu", "custom") and dtype == out_dtype:
+        if device not in (*_arrays.CPU, "custom") and dtype == out_dtype:
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
 
@@ -177,15 +182,19 @@ class TensorflowBackend(PlanBackend):
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
         same = own.calls == other.calls and all(_same_kernel(c, env) for c in own.calls)
         as_it_is = same and all(map(vectorizes, own.calls))
-        graphs = _by_graph(other.calls, env)
-        if as_it_is and not graphs:
+        if as_it_is and not _may_be_graph(other.calls, env):
             return kernel
         differentiable = assemble(
             other.plan, other.inputs, DIFFERENTIABLE.operations, DIFFERENTIABLE.bound
         )
         plain = all(map(vectorizes, other.calls))
-        by_graph = with_graph(kernel, differentiable, vectorizes=plain) if graphs else None
         repeated = False
+
+        @cache
+        def by_graph() -> Kernel | None:
+            if not _by_graph(other.calls, env):
+                return None
+            return with_graph(kernel, differentiable, vectorizes=plain)
 
         def run(*given: Any, **options: Any) -> Any:
             nonlocal repeated
@@ -195,10 +204,10 @@ class TensorflowBackend(PlanBackend):
                 arrays = [tf.convert_to_tensor(a) for a in given]  # variables, if repeated
                 if not any(map(_arrays.watched, arrays)):
                     return kernel(*arrays)
-                if by_graph and not _arrays.tangents(*arrays):
-                    if repeated:
-                        return by_graph(*arrays)
-                    repeated = True  # to make a graph takes longer than to do without it once
+                recorded = by_graph() if repeated else None
+                if recorded and not _arrays.tangents(*arrays):
+                    return recorded(*arrays)
+                repeated = True  # to make a graph takes longer than to do without it once
                 if plain:
                     return differentiable(*arrays)
             else:
@@ -292,7 +301,12 @@ def vectorizes(call: Call) -> bool:
 
 
 def _by_graph(calls: list[Call], env: Environment) -> bool:
-    """Whether the gradients of a repeated call are a graph, as was measured on the CPU."""
+    """Whether the gradients of a repeated call are a graph, which knows fewer kernels."""
+    return _may_be_graph(calls, env) and all(map(works_in_graphs, calls))
+
+
+def _may_be_graph(calls: list[Call], env: Environment) -> bool:
+    """Whether a graph would be faster, as was measured on the CPU."""
     return not env.traced and env.device == "cpu" and not any(map(by_convolutions, calls))
 
 

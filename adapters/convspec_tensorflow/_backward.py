@@ -9,6 +9,7 @@ weight alone 1.2 to 6 times, 1.64 in the mean. To make a graph takes 10 to 60 mi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,23 +33,33 @@ def with_graph(kernel: Function, differentiable: Function, *, vectorizes: bool) 
 
     def run(*arrays: Any) -> Any:
         wanted = tuple(i for i, array in enumerate(arrays) if watched(array))
-        if not wanted:
-            return kernel(*arrays)
+        with record.stop_recording():
+            y = kernel(*arrays)
+        like = tf.TensorSpec(y.shape, y.dtype)
 
         def backward(g: Any) -> Sequence[Any]:
-            if not tf.executing_eagerly():  # within pfor, for a Jacobian
+            g = tf.convert_to_tensor(g)
+            if not (_here() and like.is_compatible_with(g)):
                 return gradients(differentiable, arrays, wanted, g, vectorizes=vectorizes)
             if wanted not in graphs:
                 graphs[wanted] = _graph(differentiable, wanted, (*arrays, g), vectorizes=vectorizes)
             found: Sequence[Any] = graphs[wanted](*arrays, g)
             return found
 
-        with record.stop_recording():
-            y = kernel(*arrays)
         record.record_operation("convspec", [y], [arrays[i] for i in wanted], backward)
         return y
 
     return run
+
+
+def _here() -> bool:
+    """Whether a graph may be run: not within pfor, for a Jacobian, which makes one itself.
+
+    Nor in a thread of TensorFlow's own, as in ``tf.py_function``: there a graph waits for another
+    of these threads, forever if all of them wait.
+    """
+    foreign = isinstance(threading.current_thread(), threading._DummyThread)
+    return tf.executing_eagerly() and not foreign
 
 
 def gradients(
@@ -59,7 +70,8 @@ def gradients(
     Args:
         vectorizes: whether pfor is right about them; if not, they are computed one by one there.
     """
-    arrays = list(arrays)
+    g = tf.convert_to_tensor(g)  # slices, where they come from tf.gather
+    arrays = list(map(tf.identity, arrays))  # each has a gradient of its own, even if they are one
     if not vectorizes:
         arrays[0], g = tied(arrays[0], g), tied(g, arrays[0])
     with tf.GradientTape() as tape:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from convspec.plan import Call
 
+from ._arrays import CPU
 from ._gradients import by_convolutions, with_gradients
 
 #: Operations of rank 2 and 3; signals are pictures one pixel high.
@@ -108,7 +109,7 @@ def by_batches(call: Call, *, gradients: bool) -> bool:
     tf.nn.convolution computes it so, without strides.
     """
     return (
-        call.device == "cpu"
+        call.device in CPU
         and not call.transposed
         and (gradients or call.rank == 3)
         and {*call.dilation} != {1} == {*call.stride}

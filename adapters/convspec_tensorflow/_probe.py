@@ -58,6 +58,13 @@ def differentiates(call: Call) -> bool:
     )
 
 
+def works_in_graphs(call: Call) -> bool:
+    """Whether a graph knows the shapes of a call like this one, which works, and its gradients."""
+    return call.rank == 0 or all(
+        _infers(kind) and _infers_gradients(kind) for kind in _miniatures(call)
+    )
+
+
 def _miniatures(call: Call) -> list[Call]:
     """The smallest calls of the same kind: one for all that sizes may be which are not known yet.
 

@@ -1,0 +1,122 @@
+"""Where XLA's own convolution is slow on the CPU, and which rule is faster there.
+
+For JAX, and for TensorFlow where XLA compiles it. Every bound here is measured (JAX 0.10.2, 2 cores
+with AVX-512, float32, ratios of interleaved medians over ``lax.conv_general_dilated``, forward and
+with gradients); ``convspec bench`` measures them again. In short: XLA's CPU kernel is fast for 1-D
+and 2-D without groups, and for nothing else.
+
+- 3-D: a 2-D kernel on batch * depth samples is 2 to 30 times as fast, and up to 120 times with
+  gradients. With few channels its inner loop is too short, so that the taps of the depth are
+  stacked into the channels; with many, copying them costs more than adding up the results.
+- Groups of few channels: one fused loop over elementwise products is 8 to 30 times as fast in 2-D
+  and 300 times in 3-D; with gradients 3 to 27 times. With 16 channels in a group it is slower.
+- Groups of more channels, in 3-D: one call a group while those are few.
+- Depthwise, in float64: XLA makes it a dense kernel, with zeros for the other channels, and a NaN
+  of one channel spreads to all. Products know no other channels, nor does one call a group.
+- Transposed and strided: without the zeros between the input's elements 30 to 190 times in 3-D. In
+  2-D one call for all residues is 0.9 to 1.7 times as fast, but with gradients 0.5 to 5 times; a
+  call for each is 0.8 to 1.3 times as fast, and with gradients 3 to 90 times. So the forward call
+  goes one way, and its derivative the other.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from .plan import Call
+from .symbols import known
+
+#: Up to as many input channels the depth taps are stacked. At 3: 6 times raw stacked and 2.5 times
+#: added up; at 32: 3.8 and 4.8; at 512: 0.6 and 1.1.
+STACKED_CHANNELS = 16
+#: With more, from so many output positions on; below, the weight is most of the work, and its taps
+#: are copies: 0.7 times raw at 98 positions of 512 channels, channels first.
+POSITIONS = 128
+#: Up to as many channels in a group, in and out, elementwise products; and as many of these in
+#: all, since each is compiled. Of more output channels gradients are slow: 0.3 times raw at 16.
+PRODUCT_CHANNELS = 4
+PRODUCTS = 256
+#: From so many multiplications on; below, a kernel takes no longer than the call around it.
+WORTHWHILE = 2**16
+#: Up to as many groups get a kernel call each.
+GROUP_CALLS = 8
+#: Up to as many residues of the stride: each is some nodes of the graph.
+RESIDUES = 64
+#: Up to so many times as many positions one call for all residues is faster, or as fast.
+LONGER = 1.3
+
+
+def faster(call: Call, *, gradients: bool) -> str:
+    """The rule that computes a call on the CPU faster than XLA's kernel, or ``""``.
+
+    Args:
+        gradients: whether what counts is the time of the gradients.
+    """
+    dense = call.dtype == "float64" and 1 < call.groups == call.in_channels
+    if not (dense or call.dtype == "float32"):
+        return ""
+    if call.transposed:
+        return phases(call, gradients=gradients) or ("groups" if dense else "")
+    if any(step != 1 for step in call.input_dilation):
+        return "groups" if dense else ""
+    if call.groups > 1:
+        return _grouped(call)
+    if call.rank != 3 or _product(call) or not _worthwhile(call) or not _merges(call):
+        return ""
+    if call.in_channels <= STACKED_CHANNELS:
+        return "stack"
+    few = not call.symbolic and call.batch * prod(call.output_size) < POSITIONS
+    return "" if few else "rank"
+
+
+def phases(call: Call, *, gradients: bool) -> str:
+    """The rule for a transposed call with strides, or ``""``."""
+    if call.symbolic or not 1 < prod(call.stride) <= RESIDUES:
+        return ""
+    # Residues that do not read the same inputs: one call computes a position more for their axis.
+    axes = zip(call.stride, call.output_size, strict=True)
+    longer = prod(1 + s / max(n, 1) for s, n in axes if s > 1)
+    # With groups, more output channels in each would be too many for elementwise products.
+    few = longer > LONGER or {*call.dilation} != {1} or call.groups > 1
+    return "phases" if gradients or few else "subpixel"
+
+
+def _grouped(call: Call) -> str:
+    per_group = call.in_channels // call.groups
+    products = per_group * prod(call.kernel_size)
+    small = max(per_group, call.out_channels // call.groups) <= PRODUCT_CHANNELS
+    # Few groups of several channels are the kernel's, or get a call each.
+    if small and products <= PRODUCTS and (per_group == 1 or call.groups > GROUP_CALLS):
+        return "taps" if call.dtype != "float32" or _worthwhile(call) else ""
+    if call.dtype != "float32":
+        return "groups"
+    if call.rank != 3:
+        return ""
+    if call.groups <= GROUP_CALLS:
+        return "groups"
+    return "rank" if _merges(call) else ""
+
+
+def _worthwhile(call: Call) -> bool:
+    """Whether the kernel may take longer than the call around it."""
+    products = call.in_channels // call.groups * prod(call.kernel_size)
+    return call.symbolic or products * prod(call.output_shape) >= WORTHWHILE
+
+
+def _merges(call: Call) -> bool:
+    """Whether JAX can tell that batch * depth of the output is not below 0.
+
+    Of unknown sizes it asks that before it reshapes, and of a product such as n * (d - 2) it cannot
+    tell, whatever it is told of n and of d.
+    """
+    depth = call.output_size[0]
+    if known(call.batch) or known(depth):
+        return True
+    term, number = depth.terms
+    divided = term.expression[0] == "//"  # which JAX does not multiply out
+    return bool(number >= 0 and (divided or term.sign == 1))
+
+
+def _product(call: Call) -> bool:
+    """Whether XLA makes a matrix product of it."""
+    return not call.padded and set(call.kernel_size) == set(call.stride) == {1}
