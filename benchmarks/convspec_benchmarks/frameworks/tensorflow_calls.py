@@ -46,11 +46,13 @@ class TensorFlow(Framework):
 
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
         if gradients:
-            function = _differentiated(function)
+            traced = function = _differentiated(function)
+        else:  # tf.function looks at each argument at each call, at those that a spec may have too
+            traced = lambda x, w: function(x, w)  # noqa: E731
         return {
             "eager": function,
-            "compiled": tf.function(function),
-            "compiled, XLA": tf.function(function, jit_compile=True),
+            "compiled": tf.function(traced),
+            "compiled, XLA": tf.function(traced, jit_compile=True),
         }
 
     def raw_ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
