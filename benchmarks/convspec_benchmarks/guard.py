@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -147,4 +148,6 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # With AVX-512 TensorFlow would take oneDNN's kernels, beside which other ratios are right.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     raise SystemExit(main())
