@@ -7,7 +7,7 @@ sum over parts of the batch of at most 8192 positions each takes a half to a ten
 positions 0.8; with 16 output channels, or along one axis, it takes longer. Where the kernel has one
 position a matrix product is 2 to 7 times as fast.
 
-A rule may suit the forward call and not its derivative (:mod:`convspec_jax._slow`): then they are
+A rule may suit the forward call and not its derivative (:mod:`convspec.xla`): then they are
 those of two plans. In both cases every transform of JAX goes through (docs.jax.dev, "Custom
 derivative rules").
 """
