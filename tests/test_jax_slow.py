@@ -47,6 +47,16 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
     ),
     "few groups": (ConvSpec(20, 8, (2, 2, 2), groups=2), 4, "groups: one kernel call for each"),
     "few groups of few": (ConvSpec(4, 8, (2, 2, 2), groups=2), 4, "groups: one kernel call"),
+    "groups of a picture": (
+        ConvSpec(20, 40, (3, 3), padding=1, groups=2),
+        24,
+        "groups: one kernel call for each of the 2 groups",
+    ),
+    "groups of a signal": (
+        ConvSpec(32, 64, 5, groups=4, layout="NWC"),
+        900,
+        "groups: one kernel call for each of the 4 groups",
+    ),
     "many groups": (ConvSpec(54, 9, (2, 1, 2), groups=9), 4, "rank: one kernel call for each"),
     "depthwise": (
         ConvSpec(6, 12, (3, 3), (2, 1), "same", groups=6, layout="NHWC", weight_layout="HWIM"),
@@ -190,6 +200,7 @@ def test_a_derivative_of_another_way_of_many(dtype: str) -> None:
         (ConvSpec(8, 8, (4, 4), 2, 1, transposed=True), (1, 8, 16, 9), "phases: 4 kernel calls"),
         (ConvSpec(64, 64, (3, 3)), (8, 64, 58, 58), "weight: a sum over parts of the batch"),
         (ConvSpec(64, 64, (1, 1)), (8, 64, 56, 56), "weight: a matrix product"),
+        (ConvSpec(16, 16, (5,), groups=2), (1, 16, 999), "groups: one kernel call for each"),
     ],
 )
 def test_explain_tells_of_gradients(spec: ConvSpec, shape: tuple[int, ...], told: str) -> None:
@@ -308,9 +319,13 @@ def test_gradients_of_the_weight(
 
 
 @pytest.mark.parametrize(
-    ("batch", "groups", "told"), [(32, 1, True), (16, 1, False), (32, 2, False)]
+    ("batch", "channels", "groups", "told"),
+    [(32, 8, 1, True), (16, 8, 1, False), (32, 8 * 65, 65, False)],
 )
-def test_where_the_gradient_of_the_weight_stays_xlas(batch: int, groups: int, told: bool) -> None:
-    spec = ConvSpec(8, 64, (3, 3), padding=1, groups=groups, bias=False)
-    x, w = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, 8, 32, 32), spec.weight_shape))
+def test_where_the_gradient_of_the_weight_stays_xlas(
+    batch: int, channels: int, groups: int, told: bool
+) -> None:
+    spec = ConvSpec(channels, 64 * groups, (3, 3), padding=1, groups=groups, bias=False)
+    shapes = (batch, channels, 32, 32), spec.weight_shape
+    x, w = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
     assert ("custom_jvp" in str(jax.make_jaxpr(spec)(x, w))) == told

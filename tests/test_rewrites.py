@@ -33,6 +33,7 @@ class Limited(NumpyBackend):
             "taps": call.groups == call.in_channels,
             "phases": call.transposed,
             "subpixel": call.transposed,
+            "spread": not call.transposed and call.dilation[_longest(call)] % 2 == 1,
             "samples": not call.transposed and call.batch == 1 and call.output_size[0] > 1,
         }
         lack = next((name for name in self.missing if has[name]), "")
@@ -44,6 +45,10 @@ class Limited(NumpyBackend):
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return False
+
+
+def _longest(call: Call) -> int:
+    return call.input_size.index(max(call.input_size))
 
 
 WAYS = [
@@ -62,6 +67,8 @@ WAYS = [
     ("phases",),
     ("subpixel",),
     ("samples",),
+    ("spread",),
+    ("transposed", "spread"),
     ("phases", "batch", "taps", "stack", "rank"),
     ("groups", "rank", "dilation"),
     ("batch", "transposed", "groups", "dilation", "stride", "rank"),

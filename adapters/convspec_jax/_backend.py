@@ -126,7 +126,8 @@ class JaxBackend(PlanBackend):
     def _plans(self, problem: Problem, env: Environment) -> tuple[Lowered, Lowered]:
         """That of the call, and that of its derivative."""
         own = self.plan(problem, env)
-        return own, self.derivative.plan(problem, env) if problem.transposed else own
+        other = problem.transposed or problem.groups > 1
+        return own, self.derivative.plan(problem, env) if other else own
 
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
         own, other = self._plans(problem, env)

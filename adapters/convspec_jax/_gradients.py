@@ -7,6 +7,10 @@ sum over parts of the batch of at most 8192 positions each takes a half to a ten
 positions 0.8; with 16 output channels, or along one axis, it takes longer. Where the kernel has one
 position a matrix product is 2 to 7 times as fast.
 
+Of a call whose steps are doubled (:mod:`convspec_jax._ynnpack`) the gradient by x is fast if there
+are no strides, and that of the weight is slow: 5 times as slow as that of the call itself, which
+YNNPACK computes well.
+
 A rule may suit the forward call and not its derivative (:mod:`convspec.xla`): then they are
 those of two plans. In both cases every transform of JAX goes through (docs.jax.dev, "Custom
 derivative rules").
@@ -14,6 +18,7 @@ derivative rules").
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import Any, cast
@@ -22,10 +27,12 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from convspec.algorithms import doubled, halved
 from convspec.backend import Kernel
 from convspec.plan import Call
 from convspec.symbols import known
 
+from . import _ynnpack
 from ._kernel import conv
 
 #: Output positions of one kernel call.
@@ -60,21 +67,29 @@ def differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
 
 
 def note(call: Call) -> str:
-    """How the gradient of a call's weight is computed, if not as XLA does."""
-    rule = None if _partitioned(call) else _rule(call)
+    """How the gradients of a call are computed, if not as XLA does by its forward call."""
+    if _partitioned(call):
+        return ""
+    single = halved(call)
     names = {_parts: "a sum over parts of the batch", _product: "a matrix product"}
-    return f"weight: {names[rule]}" if rule else ""
+    rule = _rule(single)
+    told = [f"weight: {names[rule]}"] if rule else []
+    if _by_x(single) != single:
+        told.append("input: every step along an axis doubled")
+    return "; ".join(told)
 
 
 def differentiable(x: Any, w: Any, *, call: Call) -> Any:
-    """The kernel's call, with the faster gradient where there is one."""
+    """The kernel's call, with the faster gradients where there are some."""
     if _partitioned(call):
         # Perhaps a mesh splits the channels of x. An argument that is whole stays so, and then
         # XLA's partitioner gathers x; of what is computed it splits the channels alike, for
         # nothing, and sums the output.
         return conv(x, jax.lax.optimization_barrier(w), call=call)
-    rule = _rule(call)
-    return conv(x, w, call=call) if rule is None else _conv(x, w, call, rule)
+    single = halved(call)
+    if _rule(single) is None and call == single == _by_x(single):
+        return conv(x, w, call=call)
+    return _conv(x, w, call)
 
 
 def _partitioned(call: Call) -> bool:
@@ -102,20 +117,42 @@ def _rule(call: Call) -> Any:
     return _parts if call.batch > 1 and positions > 2 * POSITIONS else None
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _conv(x: Any, w: Any, call: Call, rule: Any) -> Any:
+def _by_x(call: Call) -> Call:
+    """The call whose gradient by x is the faster one, with every step of an axis doubled or not.
+
+    That gradient is a call with the channels exchanged, which YNNPACK does not get if the call's
+    strides are steps between its inputs, or if its output is the larger one.
+    """
+    if call.transposed or {*call.stride, *call.input_dilation} != {1} or not call.settled:
+        return call
+    pairs = zip(call.extents, call.padding, strict=True)
+    mirrored = replace(
+        call,
+        in_channels=call.out_channels,
+        out_channels=call.in_channels,
+        input_size=call.output_size,
+        output_size=call.input_size,
+        padding=tuple((e - 1 - lo, e - 1 - hi) for e, (lo, hi) in pairs),
+    )
+    return doubled(call) if _ynnpack.slow(mirrored) else call
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _conv(x: Any, w: Any, call: Call) -> Any:
     return conv(x, w, call=call)
 
 
 @partial(_conv.defjvp, symbolic_zeros=True)
-def _conv_jvp(call: Call, rule: Any, primals: Any, tangents: Any) -> Any:
+def _conv_jvp(call: Call, primals: Any, tangents: Any) -> Any:
     (x, w), (dx, dw) = primals, tangents
-    y = _conv(x, w, call, rule)
+    y = _conv(x, w, call)
+    single = halved(call)
     terms = []
     if type(dx) is not SymbolicZero:
-        terms.append(conv(dx, w, call=call))
+        terms.append(conv(dx, w, call=_by_x(single)))
     if type(dw) is not SymbolicZero:
-        terms.append(rule(x, dw, call))
+        rule = _rule(single)
+        terms.append(conv(x, dw, call=single) if rule is None else rule(x, dw, single))
     return y, sum(terms) if terms else jnp.zeros_like(y)
 
 

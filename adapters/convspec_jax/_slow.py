@@ -9,6 +9,8 @@ import jax
 from convspec import xla
 from convspec.plan import Call
 
+from . import _ynnpack
+
 
 def faster(call: Call, *, gradients: bool) -> str:
     """The rule that computes a call faster than XLA's kernel, or ``""``.
@@ -23,7 +25,10 @@ def faster(call: Call, *, gradients: bool) -> str:
         return ""
     if jax.device_count(backend="cpu") > 1:
         return _ungathered(call)
-    return xla.faster(call, gradients=gradients)
+    rule = xla.faster(call, gradients=gradients)
+    if rule or call.transposed:
+        return rule
+    return "spread" if _ynnpack.slow(call) else ""
 
 
 def _ungathered(call: Call) -> str:

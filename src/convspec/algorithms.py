@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import dtypes, plan
 from .geometry import Pair, extent
@@ -114,6 +114,50 @@ def _end_to_end(y: Node, n: int, axis: int, batch: int) -> Node:
     y = plan.permute(y, order)
     at = order.index(n)
     return plan.reshape(y, (*y.shape[:at], pieces * y.shape[at + 1], *y.shape[at + 2 :]))
+
+
+def spread(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """The same call with every step along its longest axis doubled, that between inputs too.
+
+    Where the input has zeros in between, the windows and their taps step over them: the same
+    products are added up. A library that has no step between inputs then leaves the call to others.
+    """
+    inner = doubled(call)
+    axis = inner.spatial[inner.input_dilation.index(2)]
+    work.notes.append(f"spread: every step along axis {axis} doubled, that between inputs too")
+    return work.conv(inner, x, w, b)
+
+
+def doubled(call: Call) -> Call:
+    """What :func:`spread` makes of a call that is not transposed."""
+    at = max(range(call.rank), key=lambda i: call.input_size[i])
+    lo, hi = call.padding[at]
+    return _stepping(call, at, call.stride[at] * 2, call.dilation[at] * 2, 2, (lo * 2, hi * 2))
+
+
+def halved(call: Call) -> Call:
+    """The call that :func:`spread` made this one of; any other call as it is."""
+    for at, (step, gap) in enumerate(zip(call.stride, call.input_dilation, strict=True)):
+        if gap == 2 and step % 2 == 0:  # others that have gaps have no strides
+            lo, hi = call.padding[at]
+            return _stepping(call, at, step // 2, call.dilation[at] // 2, 1, (lo // 2, hi // 2))
+    return call
+
+
+def _stepping(call: Call, at: int, step: int, taps: int, gap: int, pair: Pair) -> Call:
+    """A call with other steps along the axis ``at``: of windows, of taps and between inputs."""
+
+    def with_axis(values: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+        return (*values[:at], value, *values[at + 1 :])
+
+    return replace(
+        call,
+        stride=with_axis(call.stride, step),
+        dilation=with_axis(call.dilation, taps),
+        input_dilation=with_axis(call.input_dilation, gap),
+        padding=with_axis(call.padding, pair),
+        same=False,
+    )
 
 
 def taps(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
@@ -324,6 +368,7 @@ def _interleaved(call: Call, y: Node, layout: str, each: tuple[int, ...]) -> Nod
 ALGORITHMS: dict[str, Rule] = {
     "phases": phases,
     "samples": samples,
+    "spread": spread,
     "stack": stack,
     "subpixel": subpixel,
     "taps": taps,

@@ -1,0 +1,69 @@
+"""YNNPACK, to which XLA gives pictures on the CPU, and where XLA's own kernel is faster.
+
+Since jaxlib 0.10 XLA hands a 2-D convolution to YNNPACK if it can express it: channels last once
+the axes are in the kernel's order, and no step between inputs (IsConvolutionOpSupportedByYnn in
+xla/backends/cpu/ynn_support.cc). Without padding YNNPACK copies all windows into new memory first;
+with padding it often runs on one core. XLA's own kernel (Eigen's) does neither. It is what XLA uses
+if there is a step between inputs, and steps that are all doubled along an axis compute the same
+(:func:`convspec.algorithms.spread`).
+
+Measured (JAX 0.10.2, 2 cores with AVX-512, float32, interleaved): 1.3 to 2 times as fast with
+padding, 1.6 to 7 times without. Where few channels are an inner loop too short for Eigen, or where
+there is little to compute, 0.2 to 0.9 times.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+
+import jax
+
+from convspec.plan import Call
+
+#: From so many input channels on: 0.7 times at 12, 1.1 at 16, 1.2 to 1.9 above.
+IN_CHANNELS = 16
+#: From so many output channels on, with padding: 0.6 times at 16, 1.4 at 32.
+OUT_CHANNELS = 32
+#: From so many multiplications on: 0.7 to 0.9 times at 10 million, 1.1 to 1.4 at 15 million.
+WORTHWHILE = 2**24
+#: Padded pictures of so many channels and positions YNNPACK computes on all cores: 0.85 times.
+LARGE_CHANNELS = 64
+LARGE_POSITIONS = 112**2
+
+
+def slow(call: Call) -> bool:
+    """Whether YNNPACK would get a forward call without groups and be slower than XLA's kernel."""
+    if call.rank != 2 or call.dtype != "float32" or call.symbolic or call.groups > 1:
+        return False
+    if call.in_channels < IN_CHANNELS or any(step != 1 for step in call.input_dilation):
+        return False
+    sizes = zip(call.input_size, call.output_size, call.kernel_size, strict=True)
+    if any(max(out, kernel) > n for n, out, kernel in sizes):
+        return False  # which YNNPACK leaves to XLA
+    products = call.in_channels * prod(call.kernel_size) * prod(call.output_shape)
+    if products < WORTHWHILE or any(min(pair) < 0 for pair in call.padding):
+        return False
+    if call.padded:
+        large = call.in_channels >= LARGE_CHANNELS and prod(call.output_size) >= LARGE_POSITIONS
+        if call.out_channels < OUT_CHANNELS or large:
+            return False
+    return used()
+
+
+@cache
+def used() -> bool:
+    """Whether XLA gives convolutions to YNNPACK, in this version and with its flags.
+
+    Nothing public tells: a small one is compiled, in some 15 ms.
+    """
+    x = jax.ShapeDtypeStruct((1, 4, 4, 32), "float32")
+    w = jax.ShapeDtypeStruct((1, 1, 32, 32), "float32")
+
+    def conv(x: jax.Array, w: jax.Array) -> jax.Array:
+        orders = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "VALID", dimension_numbers=orders)
+
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        compiled = jax.jit(conv).lower(x, w).compile().as_text()
+    return "__ynn_fusion" in (compiled or "")
