@@ -8,11 +8,12 @@ and 2-D without groups, and for nothing else.
 - 3-D: a 2-D kernel on batch * depth samples is 2 to 30 times as fast, and up to 120 times with
   gradients. With few channels its inner loop is too short, so that the taps of the depth are
   stacked into the channels; with many, copying them costs more than adding up the results.
-- Groups of few channels: one fused loop over elementwise products is 8 to 30 times as fast in 2-D
-  and 300 times in 3-D; with gradients 3 to 27 times. With 16 channels in a group it is slower.
-- Groups of more channels: one call a group. In 3-D while those are few; in 2-D 1.1 to 7 times as
-  fast, 1.0 to 3.9 along a signal of four groups or more; with gradients 3 to 300 times, and more
-  where XLA's takes seconds.
+- Groups of few channels: one fused loop over elementwise products is 4 to 30 times as fast in 2-D
+  and 300 times in 3-D; with gradients, depthwise, 3 to 27 times. With 16 channels in a group it is
+  slower.
+- Groups of more channels, and the gradients of all that are not depthwise: one call a group. In 2-D
+  1.1 to 7 times as fast, 1.0 to 3.9 along a signal of four groups or more; with gradients 6 to 100
+  times, since XLA's gradient of the weight takes hundreds of milliseconds.
 - Depthwise, in float64: XLA makes it a dense kernel, with zeros for the other channels, and a NaN
   of one channel spreads to all. Products know no other channels, nor does one call a group.
 - Transposed and strided: without the zeros between the input's elements 30 to 190 times in 3-D. In
@@ -40,12 +41,14 @@ PRODUCT_CHANNELS = 4
 PRODUCTS = 256
 #: From so many multiplications on; below, a kernel takes no longer than the call around it.
 WORTHWHILE = 2**16
-#: Up to as many groups of a volume get a kernel call each.
+#: Up to as many groups get a kernel call each; and in a gradient, or of much to multiply. Each
+#: takes XLA 10 to 20 ms to compile.
 GROUP_CALLS = 8
-#: Up to as many of a picture or a signal: each is some nodes of the graph.
-FLAT_GROUP_CALLS = 64
-#: From so many multiplications on, forward: 0.5 to 1.8 times at less.
+MANY_GROUP_CALLS = 64
+#: From so many multiplications on, forward, as the calls of few groups and of many: 0.5 to 1.8
+#: times at less, and 1.5 to 3 times of 4 ms for half a second of compilation.
 GROUPED = 2**21
+MANY_GROUPED = 2**25
 #: Along a signal forward from so many groups on: 0.5 to 1.1 times with two.
 SIGNAL_GROUPS = 4
 #: Up to as many residues of the stride: each is some nodes of the graph.
@@ -93,21 +96,21 @@ def _grouped(call: Call, *, gradients: bool) -> str:
     per_group = call.in_channels // call.groups
     products = per_group * prod(call.kernel_size)
     small = max(per_group, call.out_channels // call.groups) <= PRODUCT_CHANNELS
-    # Few groups of several channels are the kernel's, or get a call each.
-    if small and products <= PRODUCTS and (per_group == 1 or call.groups > GROUP_CALLS):
+    # Few groups of several channels are the kernel's, or get a call each; and so do many in a
+    # gradient, where products for each output channel of a group are 3 to 40 times as slow.
+    few = call.groups <= (MANY_GROUP_CALLS if gradients else GROUP_CALLS)
+    if small and products <= PRODUCTS and (per_group == 1 or not few):
         return "taps" if call.dtype != "float32" or _worthwhile(call, WORTHWHILE) else ""
     if call.dtype != "float32":
         return "groups"
     if call.rank == 3:
-        if call.groups <= GROUP_CALLS:
-            return "groups"
-        return "rank" if _merges(call) else ""
-    if call.groups > FLAT_GROUP_CALLS:
+        return "groups" if few else "rank" if _merges(call) else ""
+    if call.groups > MANY_GROUP_CALLS:
         return ""
-    few = call.rank == 1 and call.groups < SIGNAL_GROUPS
-    if not gradients and (few or not _worthwhile(call, GROUPED)):
+    if not gradients and call.rank == 1 and call.groups < SIGNAL_GROUPS:
         return ""
-    return "groups" if _worthwhile(call, WORTHWHILE) else ""
+    least = WORTHWHILE if gradients else GROUPED if few else MANY_GROUPED
+    return "groups" if _worthwhile(call, least) else ""
 
 
 def _worthwhile(call: Call, least: int) -> bool:
