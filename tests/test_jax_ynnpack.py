@@ -92,6 +92,18 @@ def test_what_is_not_finite_meets_the_same_products() -> None:
     np.testing.assert_array_equal(y, convspec.reference(spec, x, w))
 
 
+@pytest.mark.usefixtures("always")
+def test_what_xla_would_misread_is_padded_beforehand() -> None:
+    """A step between inputs is one more thing that it may take for groups, in the other axis."""
+    spec = ConvSpec(2, 2, (2, 2), 2, (2, 1), (2, 1), bias=False, layout="NCHW")
+    shape, rng = (2, 2, 4, 4), np.random.default_rng(6)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    text = spec.explain(shape, JaxBackend())
+    assert "x: pad zeros by ((0, 0), (0, 0), (2, 2), (1, 1))" in text
+    assert "padding=[(0, 0), (0, 0)], lhs_dilation=(2, 1)" in text
+    assert np.array_equal(spec(jnp.asarray(x), jnp.asarray(w)), convspec.reference(spec, x, w))
+
+
 @pytest.mark.parametrize(
     ("spec", "shape", "slow"),
     [

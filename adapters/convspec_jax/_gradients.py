@@ -33,7 +33,7 @@ from convspec.plan import Call
 from convspec.symbols import known
 
 from . import _ynnpack
-from ._kernel import conv
+from ._kernel import conv, misread
 
 #: Output positions of one kernel call.
 POSITIONS = 2**13
@@ -134,7 +134,8 @@ def _by_x(call: Call) -> Call:
         output_size=call.input_size,
         padding=tuple((e - 1 - lo, e - 1 - hi) for e, (lo, hi) in pairs),
     )
-    return doubled(call) if _ynnpack.slow(mirrored) else call
+    other = doubled(call)
+    return other if _ynnpack.slow(mirrored) and not misread(other) else call
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -7,9 +7,11 @@ from math import prod
 import jax
 
 from convspec import xla
+from convspec.algorithms import doubled
 from convspec.plan import Call
 
 from . import _ynnpack
+from ._kernel import misread
 
 
 def faster(call: Call, *, gradients: bool) -> str:
@@ -28,7 +30,7 @@ def faster(call: Call, *, gradients: bool) -> str:
     rule = xla.faster(call, gradients=gradients)
     if rule or call.transposed:
         return rule
-    return "spread" if _ynnpack.slow(call) else ""
+    return "spread" if _ynnpack.slow(call) and not misread(doubled(call)) else ""
 
 
 def _ungathered(call: Call) -> str:
