@@ -43,6 +43,35 @@ def test_export_with_symbolic_sizes(name: str) -> None:
         assert np.array_equal(y, spec(x, weight, bias))
 
 
+MANY = {
+    "picture": ConvSpec(16, 32, (3, 3), padding=1, layout="NHWC"),
+    "product": ConvSpec(16, 64, (1, 1), layout="NCHW"),
+    "groups": ConvSpec(16, 64, (3, 3), padding="same", groups=2, layout="NHWC"),
+    "transposed": ConvSpec(16, 32, (2, 2), 2, transposed=True, layout="NCHW"),
+    "signal": ConvSpec(16, 32, 5, padding="causal", layout="NWC"),
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_export_with_gradients_of_many_channels(name: str) -> None:
+    """Rules that depend on the sizes ask nothing of sizes that JAX does not know."""
+    spec = MANY[name]
+    letters = [str(spec.in_channels) if c == "C" else c.lower() for c in spec.layout]
+    scope = jax.export.SymbolicScope([f"{c.lower()} >= 5" for c in spec.spatial])
+    shape = jax.export.symbolic_shape(", ".join(letters), scope=scope)
+
+    def run(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        y = spec(x, w)
+        return y, jax.grad(lambda x, w: spec(x, w).sum(), (0, 1))(x, w)
+
+    for n, size in ((1, 6), (3, 9)):
+        x, w, _ = arrays(spec, size, n)
+        exported = jax.export.export(jax.jit(run))(jax.ShapeDtypeStruct(shape, np.float32), w)
+        ours, theirs = exported.call(x, w), run(x, w)
+        for got, exact in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            assert np.array_equal(got, exact)
+
+
 VOLUMES = {
     "without padding": ConvSpec(2, 4, 3, layout="NCDHW"),
     "groups": ConvSpec(32, 4, (2, 3, 1), groups=2, layout="NDHWC"),

@@ -30,10 +30,9 @@ from jax.custom_derivatives import SymbolicZero
 from convspec.algorithms import doubled, halved
 from convspec.backend import Kernel
 from convspec.plan import Call
-from convspec.symbols import known
 
 from . import _ynnpack
-from ._kernel import conv, misread
+from ._kernel import conv, misread, sized
 
 #: Output positions of one kernel call.
 POSITIONS = 2**13
@@ -104,7 +103,7 @@ def _rule(call: Call) -> Any:
     """
     if call.device != "cpu" or call.dtype != "float32" or call.groups > 1:
         return None
-    if not known(call.batch, *call.output_size):
+    if not sized(call):
         return None
     positions = call.batch * prod(call.output_size)
     single = set(call.kernel_size) == set(call.stride) == {1} and not call.padded
@@ -134,8 +133,7 @@ def _by_x(call: Call) -> Call:
         output_size=call.input_size,
         padding=tuple((e - 1 - lo, e - 1 - hi) for e, (lo, hi) in pairs),
     )
-    other = doubled(call)
-    return other if _ynnpack.slow(mirrored) and not misread(other) else call
+    return doubled(call) if _ynnpack.slow(mirrored) and not misread(doubled(call)) else call
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -32,6 +32,11 @@ def conv(x: Any, w: Any, *, call: Call) -> Any:
     )
 
 
+def sized(call: Call) -> bool:
+    """Whether all sizes are plain numbers, neither a plan's symbols nor an exported program's."""
+    return all(isinstance(n, int) for n in (call.batch, *call.input_size, *call.output_size))
+
+
 def misread(call: Call) -> bool:
     """Whether XLA may end the process while it compiles a forward call, or a gradient of any order.
 
