@@ -162,6 +162,31 @@ def test_the_interval_of_a_ratio() -> None:
     assert timing.ratio(list(range(1, 11)), [1] * 10) == (5.5, 2, 9)
 
 
+def test_nothing_is_timed_beside_the_threads_of_what_ran_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They hold the cores until there was a rest, and its own threads have to wake up then."""
+    now, busy, asleep = [0.0], [""], [2]
+
+    def run(name: str, seconds: float) -> timing.Run:
+        def call() -> None:
+            quiet = busy[0] in ("", name) and not asleep[0]
+            now[0] += seconds if quiet else 0.015
+            busy[0], asleep[0] = busy[0] or name, max(asleep[0] - 1, 0)
+
+        return call
+
+    def rest(seconds: float) -> None:
+        now[0] += seconds
+        busy[0], asleep[0] = "", 2
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "sleep", rest)
+    samples = timing.interleaved({"other": run("other", 0.001), "quick": run("quick", 0.0005)}, 5)
+    assert samples["other"] == pytest.approx([0.001] * 5)  # sums of some milliseconds, rounded
+    assert samples["quick"] == pytest.approx([0.0005] * 5)
+
+
 def test_runs_are_interleaved_and_hopeless_ones_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now, order = [0.0], []
 

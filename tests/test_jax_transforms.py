@@ -25,15 +25,19 @@ def arrays(spec: ConvSpec, size: int = 7, batch: int = 2) -> list[jax.Array]:
     return list(map(jnp.asarray, integers(spec, size, batch)))
 
 
+def unknown(spec: ConvSpec, least: int) -> tuple[Any, ...]:
+    """An input's shape of which only the channels are known, and the least size of space."""
+    letters = [str(spec.in_channels) if c == "C" else c.lower() for c in spec.layout]
+    scope = jax.export.SymbolicScope([f"{c.lower()} >= {least}" for c in spec.spatial])
+    shape: tuple[Any, ...] = jax.export.symbolic_shape(", ".join(letters), scope=scope)
+    return shape
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_export_with_symbolic_sizes(name: str) -> None:
     """One exported program for all batches and sizes; named padding follows them."""
     spec = SPECS[name]
-    letters = ["4" if c == "C" else c.lower() for c in spec.layout]
-    letters = [str(spec.in_channels) if c == "4" else c for c in letters]
-    # Reflection needs 2 * hi < size, which JAX has to be told.
-    scope = jax.export.SymbolicScope([f"{c.lower()} >= 6" for c in spec.spatial])
-    shape = jax.export.symbolic_shape(", ".join(letters), scope=scope)
+    shape = unknown(spec, least=6)  # reflection needs 2 * hi < size, which JAX has to be told
     weight, bias = arrays(spec)[1:]
     given = jax.ShapeDtypeStruct(shape, np.float32), weight, bias
     exported = jax.export.export(jax.jit(spec))(*given)
@@ -56,9 +60,7 @@ MANY = {
 def test_export_with_gradients_of_many_channels(name: str) -> None:
     """Rules that depend on the sizes ask nothing of sizes that JAX does not know."""
     spec = MANY[name]
-    letters = [str(spec.in_channels) if c == "C" else c.lower() for c in spec.layout]
-    scope = jax.export.SymbolicScope([f"{c.lower()} >= 5" for c in spec.spatial])
-    shape = jax.export.symbolic_shape(", ".join(letters), scope=scope)
+    shape = unknown(spec, least=5)
 
     def run(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         y = spec(x, w)
@@ -85,9 +87,7 @@ VOLUMES = {
 def test_export_asks_of_no_product_of_sizes(name: str) -> None:
     """Of n * (d - 2) JAX cannot tell that it is not below 0, whatever it is told of n and d."""
     spec = VOLUMES[name]
-    letters = [str(spec.in_channels) if c == "C" else c.lower() for c in spec.layout]
-    scope = jax.export.SymbolicScope([f"{c.lower()} >= 3" for c in spec.spatial])
-    shape = jax.export.symbolic_shape(", ".join(letters), scope=scope)
+    shape = unknown(spec, least=3)
     x, weight, bias = arrays(spec, 3)
     exported = jax.export.export(jax.jit(spec))(
         jax.ShapeDtypeStruct(shape, np.float32), weight, bias

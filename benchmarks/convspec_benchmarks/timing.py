@@ -13,6 +13,12 @@ Run = Callable[[], None]
 SAMPLE = 0.005
 #: What takes so many times as long as the fastest cannot become it, and is timed no further.
 HOPELESS = 4.0
+#: Other frameworks' threads wait for more to do in a loop, on the cores that the next one wants:
+#: torch took 15 ms instead of 0.12. So a sample of calls that take less than this, in seconds,
+#: begins with a rest, and some calls for which its own threads wake up.
+DISTURBED = 0.2
+REST = 0.05
+WAKING = 4
 LEAST_REPEATS = 5
 
 
@@ -31,6 +37,9 @@ def interleaved(
     once: dict[str, float] = {}
     for name, run in runs.items():
         once[name] = _seconds(run, 1)
+        if once[name] < DISTURBED:
+            time.sleep(REST)
+            once[name] = min(_seconds(run, 1) for _ in range(WAKING))
         calls[name] = max(1, math.ceil(SAMPLE / max(once[name], 1e-9)))
         if calls[name] > 1:  # the first of many short calls says little
             once[name] = _seconds(run, calls[name])
@@ -41,6 +50,9 @@ def interleaved(
     samples = {name: [] if name in left else [once[name]] for name in runs}
     for turn in range(repeats):
         for name in left if turn % 2 else left[::-1]:
+            if calls[name] > 1:
+                time.sleep(REST)
+                _seconds(runs[name], WAKING)
             samples[name].append(_seconds(runs[name], calls[name]))
     return samples
 

@@ -2,8 +2,8 @@
 
 For JAX, and for TensorFlow where XLA compiles it. Every bound here is measured (JAX 0.10.2, 2 cores
 with AVX-512, float32, ratios of interleaved medians over ``lax.conv_general_dilated``, forward and
-with gradients); ``convspec bench`` measures them again. In short: XLA's CPU kernel is fast for 1-D
-and 2-D without groups, and for nothing else.
+with gradients); ``convspec bench`` measures them again. In short: XLA's own CPU kernel is fast for
+1-D and 2-D without groups, and for nothing else.
 
 - 3-D: a 2-D kernel on batch * depth samples is 2 to 30 times as fast, and up to 120 times with
   gradients. With few channels its inner loop is too short, so that the taps of the depth are
