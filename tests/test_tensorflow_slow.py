@@ -127,7 +127,7 @@ def test_the_same_numbers_and_gradients(name: str) -> None:
         rules = [note.split(":")[0] for note in notes if not note.startswith("dilation")]
         assert rules[:1] == ([rule] if rule else []), notes
     text = spec.explain(shape, adapter.TensorflowBackend())
-    assert ("\nwith gradients\n  one graph" not in text) == (forward != backward)
+    assert ("\nwith gradients\n  one function" not in text) == (forward != backward)
     rng = np.random.default_rng(3)
     x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
     c = integers(rng, spec.output_shape(shape), "float32")

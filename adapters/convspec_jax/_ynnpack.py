@@ -43,8 +43,7 @@ def slow(call: Call) -> bool:
     sizes = zip(call.input_size, call.output_size, call.kernel_size, strict=True)
     if any(max(out, kernel) > n for n, out, kernel in sizes):
         return False  # which YNNPACK leaves to XLA
-    products = call.in_channels * prod(call.kernel_size) * prod(call.output_shape)
-    if products < WORTHWHILE or any(min(pair) < 0 for pair in call.padding):
+    if call.multiplications < WORTHWHILE or any(min(pair) < 0 for pair in call.padding):
         return False
     if call.padded:
         large = call.in_channels >= LARGE_CHANNELS and prod(call.output_size) >= LARGE_POSITIONS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
+from math import prod
 from typing import Any
 
 import tensorflow as tf
@@ -13,13 +14,14 @@ from convspec import dtypes, xla
 from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders, lower
-from convspec.plan import Call, Step, assemble
+from convspec.plan import Call, Step, assemble, linear
 from convspec.problem import Problem
 from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._backward import gradients, with_graph
+from ._backward import by_xla, gradients, with_graph
+from ._compiled import MOVED, WORTHWHILE, allowed, function_of, repeated
 from ._dtensor import refusing_split_space
 from ._gradients import by_convolutions
 from ._guards import shortcut
@@ -145,7 +147,10 @@ class TensorflowBackend(PlanBackend):
         return _arrays.bound(op, params) or super().bound(op, params)
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
-        run = self._with_gradients(super().prepare(problem, env), problem, env)
+        run = super().prepare(problem, env)
+        if not env.traced:
+            run = self._once_repeated(run, problem, env)
+        run = self._with_gradients(run, problem, env)
         if not env.traced:
             return refusing_split_space(run, problem) if env.device == "custom" else run
         # Sizes that are unknown while tracing are checked when the graph runs: tf.nn takes a wrong
@@ -158,6 +163,45 @@ class TensorflowBackend(PlanBackend):
                 return run(*map(_arrays.ensure_shape, arrays, shapes), **sizes)
 
         return self.compiled(checked, env)
+
+    def repetition_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
+        way = self._compiled_by(problem, env)
+        return (f"one function, compiled by {way}, from the third eager call on",) if way else ()
+
+    def _once_repeated(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
+        """``kernel``, and later the same as one function where that is faster."""
+        way = self._compiled_by(problem, env)
+        if not way:
+            return kernel
+
+        def compiled() -> Kernel | None:
+            if not allowed(problem, "forward"):
+                return None
+            shapes = (problem.input_shape, problem.weight_shape, (problem.out_channels,))
+            like = [tf.TensorSpec(shape, env.dtype) for shape in shapes[: 2 + env.bias]]
+            if way == BY_XLA:
+                run = super(TensorflowBackend, self).prepare(problem, _under_xla(env))
+                return function_of(run, like, xla=True)
+            return function_of(kernel, like)
+
+        return repeated(kernel, compiled)
+
+    def _compiled_by(self, problem: Problem, env: Environment) -> str:
+        """What compiles a repeated eager call to the same kernel calls in less time, or ``""``."""
+        if env.traced or env.device != "cpu" or {env.dtype, env.out_dtype} != {"float32"}:
+            return ""
+        own = self.plan(problem, env)
+        if not onednn() and _moved(own) >= MOVED:
+            under_xla = self.plan(problem, _under_xla(env)).calls
+            if own.calls == [replace(call, device=env.device) for call in under_xla]:
+                return BY_XLA
+        lines = linear(own.plan, own.inputs)
+        padded = any(line.node.op == "pad" for line in lines)
+        parts = len(own.calls) > 1 or (onednn() and padded)
+        work = sum(call.multiplications for call in own.calls)
+        if problem.rank == 3 and parts and work >= WORTHWHILE:
+            return BY_GRAPH if all(map(works_in_graphs, own.calls)) else ""
+        return ""
 
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
         if env.dtype in dtypes.INTEGER:
@@ -172,7 +216,8 @@ class TensorflowBackend(PlanBackend):
         if (True, False) in ways:
             notes += ("dilation: a dense call on what lies a dilation apart, as samples",)
         if _by_graph(other.calls, env):
-            notes += ("one graph, from the second eager call on",)
+            compiler = BY_XLA if all(map(by_xla, other.calls)) else BY_GRAPH
+            notes += (f"one function, compiled by {compiler}, from the second eager call on",)
         return notes
 
     def _with_gradients(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
@@ -192,9 +237,10 @@ class TensorflowBackend(PlanBackend):
 
         @cache
         def by_graph() -> Kernel | None:
-            if not _by_graph(other.calls, env):
+            if not (_by_graph(other.calls, env) and allowed(problem, "gradients")):
                 return None
-            return with_graph(kernel, differentiable, vectorizes=plain)
+            xla = all(map(by_xla, other.calls))
+            return with_graph(kernel, differentiable, vectorizes=plain, xla=xla)
 
         def run(*given: Any, **options: Any) -> Any:
             nonlocal repeated
@@ -287,6 +333,9 @@ class ChannelsFirstBackend(TensorflowBackend):
 #: What one kernel call and something around it makes up for.
 ONE_CALL = ("", "batch", "bias", "padding")
 
+#: What compiles a repeated eager call.
+BY_XLA, BY_GRAPH = "XLA", "a graph"
+
 DIFFERENTIABLE = DifferentiableBackend()
 CHANNELS_FIRST = ChannelsFirstBackend()
 
@@ -298,6 +347,21 @@ def vectorizes(call: Call) -> bool:
     """
     depthwise = call.group_axis == "I" and not call.transposed
     return depthwise or not (explicit(call) or call.groups > 1)
+
+
+def _under_xla(env: Environment) -> Environment:
+    return replace(env, device=_arrays.XLA, traced=True)
+
+
+def _moved(lowered: Lowered) -> int:
+    """How many elements of data a plan copies into another order."""
+    total, weights = 0, {1}  # what is made of the plan's second input
+    for line in linear(lowered.plan, lowered.inputs):
+        if weights.issuperset(line.args):
+            weights.add(line.target)
+        elif line.node.op == "permute":
+            total += prod(line.node.shape)
+    return total
 
 
 def _by_graph(calls: list[Call], env: Environment) -> bool:

@@ -44,11 +44,10 @@ def by_convolutions(call: Call) -> bool:
         return False
     if call.padded and not call.same:
         return False
-    products = prod(call.kernel_size) * call.in_channels * call.out_channels
     return (
         prod(call.kernel_size) >= TAPS
         and call.in_channels >= CHANNELS
-        and call.batch * prod(call.output_size) * products >= WORTHWHILE
+        and call.multiplications >= WORTHWHILE
     )
 
 

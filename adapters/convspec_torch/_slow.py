@@ -54,8 +54,7 @@ def small(call: Call) -> bool:
         return False
     if call.in_channels > CHANNELS or call.in_channels * prod(call.input_size[:2]) > SMALL:
         return False
-    products = prod(call.kernel_size) * call.in_channels * prod(call.output_shape)
-    return call.output_size[0] > 1 and products >= WORTHWHILE
+    return bool(call.output_size[0] > 1 and call.multiplications >= WORTHWHILE)
 
 
 def either(direct: Kernel, recorded: Kernel) -> Kernel:

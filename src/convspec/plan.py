@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, NamedTuple
 
 from .geometry import Pair, extent
@@ -170,6 +171,12 @@ class Call:
                 self.input_size, self.input_dilation, self.padding, strict=True
             )
         )
+
+    @property
+    def multiplications(self) -> Size:
+        """Of a forward call, those with padding and with zeros between inputs too."""
+        window = self.in_channels // self.groups * prod(self.kernel_size)
+        return _product(self.output_shape) * window
 
     @property
     def output_shape(self) -> tuple[Size, ...]:

@@ -63,8 +63,11 @@ def explain(spec: ConvSpec, input_shape: Sequence[int], backend: str | Backend, 
         lines += _indent(support.reason.replace("; ", "\n"))
     if isinstance(engine, PlanBackend):
         lines += _steps(engine, problem, env)
-        notes = engine.gradient_notes(problem, env)
-        lines += ["with gradients", *(f"  {note}" for note in notes)] if notes else []
+        for title, notes in (
+            ("repeated", engine.repetition_notes(problem, env)),
+            ("with gradients", engine.gradient_notes(problem, env)),
+        ):
+            lines += [title, *_indent("\n".join(notes))] if notes else []
     return "\n".join(lines)
 
 

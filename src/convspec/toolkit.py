@@ -74,6 +74,10 @@ class PlanBackend(Backend):
         """The plan of a problem, which :meth:`prepare` runs and ``explain`` and ``code`` read."""
         return lower(problem, env, self)
 
+    def repetition_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
+        """What is computed otherwise once the call has been made a few times, for ``explain``."""
+        return ()
+
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
         """What is computed otherwise where the call is differentiated, for ``explain``."""
         return ()

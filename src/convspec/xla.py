@@ -115,8 +115,7 @@ def _grouped(call: Call, *, gradients: bool) -> str:
 
 def _worthwhile(call: Call, least: int) -> bool:
     """Whether there is as much to multiply, or may be."""
-    products = call.in_channels // call.groups * prod(call.kernel_size)
-    return call.symbolic or products * prod(call.output_shape) >= least
+    return call.symbolic or call.multiplications >= least
 
 
 def _merges(call: Call) -> bool:

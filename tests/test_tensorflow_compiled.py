@@ -1,0 +1,191 @@
+"""A repeated eager call, which is one function that XLA compiles, or a graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import convspec_tensorflow._backend as adapter
+from convspec import ConvSpec, reference
+from convspec.backend import Environment
+from convspec.problem import resolve
+from convspec_tensorflow import _backward, _compiled
+from traced_specs import SPECS, integers
+
+SPEC = SPECS["plain"]
+#: Those that XLA compiles when they are repeated: channels first, and under XLA the same calls.
+BY_XLA = {"plain", "pairs", "circular", "reflect same", "replicate", "volume groups"}
+ENV = Environment("float32", "float32", "cpu", bias=True)
+
+
+@pytest.fixture(autouse=True)
+def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each function that is made is XLA's; for all sizes, as without oneDNN."""
+    found: list[bool] = []
+
+    def counted(run: Any, like: Any, *, xla: bool = False) -> Any:
+        found.append(xla)
+        return _compiled.function_of(run, like, xla=xla)
+
+    for module in (adapter, _backward):
+        monkeypatch.setattr(module, "function_of", counted)
+        monkeypatch.setattr(module, "WORTHWHILE", 0)
+        monkeypatch.setattr(module, "onednn", lambda: False)
+    monkeypatch.setattr(adapter, "MOVED", 1)
+    monkeypatch.setattr(_backward, "SAMPLES", 0)
+    monkeypatch.setattr(_compiled, "_made", Counter())
+    return found
+
+
+def prepared(spec: ConvSpec, arrays: list[Any], **changes: Any) -> Any:
+    """The kernel for arrays like these, which has not been called before."""
+    env = replace(ENV, **changes)
+    return adapter.TensorflowBackend().prepare(resolve(spec, arrays[0].shape, None), env)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_same_numbers(name: str, made: list[bool]) -> None:
+    spec = SPECS[name]
+    arrays = integers(spec, 5, 2)
+    expected = reference(spec, *arrays)
+    run = prepared(spec, arrays)
+    for _ in range(_compiled.CALLS + 2):
+        np.testing.assert_array_equal(run(*map(tf.constant, arrays)), expected)
+    assert made == [True] * (name in BY_XLA)
+
+
+def test_volumes_by_a_graph(made: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several calls; and padded, as only oneDNN does it while a volume is read."""
+    spec = ConvSpec(4, 6, 3, (1, 2, 2), 1, groups=2, layout="NDHWC")
+    arrays = integers(spec, 5, 2)
+    padded = spec.replace(groups=1)
+    assert "compiled by" not in forward_notes(padded, arrays)
+    monkeypatch.setattr(adapter, "onednn", lambda: True)
+    for each in (spec, padded):
+        arrays = integers(each, 5, 2)
+        run = prepared(each, arrays)
+        for _ in range(_compiled.CALLS + 2):
+            np.testing.assert_array_equal(run(*map(tf.constant, arrays)), reference(each, *arrays))
+    assert made == [False, False]
+
+
+def test_what_is_told() -> None:
+    arrays = integers(SPEC)
+    assert (
+        forward_notes(SPEC, arrays) == "one function, compiled by XLA, from the third eager call on"
+    )
+    text = SPEC.explain(arrays[0].shape, adapter.TensorflowBackend())
+    assert "\nrepeated\n  one function, compiled by XLA, from the third eager call on" in text
+    last = SPEC.replace(layout="NHWC", output_layout="NHWC")
+    assert "\nrepeated" not in last.explain((2, 7, 8, 4), adapter.TensorflowBackend())
+
+
+def forward_notes(spec: ConvSpec, arrays: list[Any]) -> str:
+    backend = adapter.TensorflowBackend()
+    return "; ".join(backend.repetition_notes(resolve(spec, arrays[0].shape, None), ENV))
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtype": "float64", "out_dtype": "float64"}, {"device": "gpu"}]
+)
+def test_only_what_was_measured(change: dict[str, str]) -> None:
+    problem = resolve(SPEC, (2, 4, 7, 8), None)
+    assert adapter.TensorflowBackend().repetition_notes(problem, replace(ENV, **change)) == ()
+
+
+def test_from_the_third_call_on_for_a_few_sizes(made: list[bool]) -> None:
+    """A function for each size would take longer to make than it saves."""
+    for size in range(5, 7 + _compiled.SIZES):
+        arrays = integers(SPEC, size)
+        run = prepared(SPEC, arrays)
+        before = len(made)
+        for calls in range(1, 5):
+            run(*map(tf.constant, arrays))
+            assert len(made) <= before + (calls > _compiled.CALLS)
+    assert made == [True] * _compiled.SIZES
+
+
+def test_variables_and_gradients(made: list[bool]) -> None:
+    """By XLA too, from the second on; the forward call beside them is compiled like others."""
+    arrays = integers(SPEC.replace(out_channels=4), 6)
+    spec = SPEC.replace(out_channels=4)
+    run = prepared(spec, arrays)
+    x, w, b = map(tf.Variable, arrays)
+    expected: list[Any] = []
+    for _ in range(5):
+        with tf.GradientTape() as tape:
+            y = run(x, w, b)
+        np.testing.assert_array_equal(y, reference(spec, *arrays))
+        found = tape.gradient(y, [x, w, b], output_gradients=y)
+        expected = expected or found
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert sorted(made) == [True, True]
+    with tf.autodiff.ForwardAccumulator(x, x) as forward:
+        y = run(x, w, tf.zeros_like(b))
+    np.testing.assert_array_equal(forward.jvp(y), y)
+
+
+def test_which_gradients_are_left_to_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_backward, "SAMPLES", 4)
+    spec = SPEC.replace(out_channels=4)
+
+    def notes(spec: ConvSpec, *shape: int) -> str:
+        backend = adapter.TensorflowBackend()
+        return "; ".join(backend.gradient_notes(resolve(spec, shape, None), ENV))
+
+    assert "compiled by XLA" in notes(spec, 4, 4, 7, 8)
+    assert "compiled by a graph" in notes(spec, 3, 4, 7, 8)
+    assert "compiled by a graph" in notes(SPEC, 64, 4, 7, 8)
+    assert "compiled by a graph" in notes(spec.replace(stride=2), 4, 4, 7, 8)
+
+
+def test_threads_of_tensorflow(made: list[bool]) -> None:
+    """In tf.py_function a graph could wait for a thread that waits for it."""
+    arrays = integers(SPEC, 9)
+    run = prepared(SPEC, arrays)
+
+    @tf.function
+    def graph() -> Any:
+        return tf.py_function(run, list(map(tf.constant, arrays)), tf.float32)
+
+    for _ in range(4):
+        np.testing.assert_array_equal(graph(), reference(SPEC, *arrays))
+    assert made == []
+
+
+def test_no_function_where_single_operations_are_wanted(made: list[bool]) -> None:
+    arrays = list(map(tf.constant, integers(SPEC, 10)))
+    run = prepared(SPEC, arrays)
+    tf.config.run_functions_eagerly(True)
+    try:
+        for _ in range(4):
+            run(*arrays)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert made == []
+
+
+def test_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a build without XLA: the call goes on as it began, and does not try again."""
+    arrays = integers(SPEC, 11)
+    run = prepared(SPEC, arrays)
+    tried = []
+
+    class Failing:
+        def get_concrete_function(self, *_: Any) -> Any:
+            return self
+
+        def __call__(self, *_: Any) -> Any:
+            tried.append(1)
+            raise tf.errors.UnimplementedError(None, None, "no XLA here")
+
+    monkeypatch.setattr(tf, "function", lambda *_, **__: Failing())
+    for _ in range(5):
+        np.testing.assert_array_equal(run(*map(tf.constant, arrays)), reference(SPEC, *arrays))
+    assert tried == [1]
