@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import convspec_tensorflow._backend as adapter
-from convspec import ConvSpec, reference
+from convspec import ConvSpec, reference, xla
 from convspec.backend import Environment
 from convspec.problem import resolve
 from convspec_tensorflow import _backward, _compiled
@@ -19,7 +19,14 @@ from traced_specs import SPECS, integers
 
 SPEC = SPECS["plain"]
 #: Those that XLA compiles when they are repeated: channels first, and under XLA the same calls.
-BY_XLA = {"plain", "pairs", "circular", "reflect same", "replicate", "volume groups"}
+BY_XLA = {"plain", "pairs", "circular", "reflect same", "replicate"}
+#: And those that XLA has a rule for.
+RULES = {
+    "residues": SPECS["transposed same"],
+    "few channels": ConvSpec(3, 4, 3, padding=1, layout="NCDHW"),
+    "groups": ConvSpec(10, 4, 3, 2, "same", groups=2, layout="NCHW"),
+    "products": ConvSpec(20, 20, (3, 2), groups=10, layout="NHWC", weight_layout="HWIO"),
+}
 ENV = Environment("float32", "float32", "cpu", bias=True)
 
 
@@ -27,17 +34,22 @@ ENV = Environment("float32", "float32", "cpu", bias=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each function that is made is XLA's; for all sizes, as without oneDNN."""
     found: list[bool] = []
+    function_of = _compiled.function_of
 
-    def counted(run: Any, like: Any, *, xla: bool = False) -> Any:
-        found.append(xla)
-        return _compiled.function_of(run, like, xla=xla)
+    def counted(run: Any, like: Any, **how: bool) -> Any:
+        found.append(how.get("xla", False))
+        return function_of(run, like, **how)
 
     for module in (adapter, _backward):
         monkeypatch.setattr(module, "function_of", counted)
-        monkeypatch.setattr(module, "WORTHWHILE", 0)
+    for module in (adapter, _backward, _compiled):
         monkeypatch.setattr(module, "onednn", lambda: False)
-    monkeypatch.setattr(adapter, "MOVED", 1)
-    monkeypatch.setattr(_backward, "SAMPLES", 0)
+    for name, bound in {"MOVED": 1, "PRODUCTS": 0, "WORTHWHILE": 0}.items():
+        monkeypatch.setattr(_compiled, name, bound)
+    for name in ("WORTHWHILE", "SAMPLES"):
+        monkeypatch.setattr(_backward, name, 0)
+    monkeypatch.setattr(xla, "WORTHWHILE", 0)
+    monkeypatch.setattr(xla, "GROUPED", 0)
     monkeypatch.setattr(_compiled, "_made", Counter())
     return found
 
@@ -48,15 +60,16 @@ def prepared(spec: ConvSpec, arrays: list[Any], **changes: Any) -> Any:
     return adapter.TensorflowBackend().prepare(resolve(spec, arrays[0].shape, None), env)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [*RULES, *SPECS])
 def test_the_same_numbers(name: str, made: list[bool]) -> None:
-    spec = SPECS[name]
+    spec = (SPECS | RULES)[name]
     arrays = integers(spec, 5, 2)
     expected = reference(spec, *arrays)
     run = prepared(spec, arrays)
     for _ in range(_compiled.CALLS + 2):
         np.testing.assert_array_equal(run(*map(tf.constant, arrays)), expected)
-    assert made == [True] * (name in BY_XLA)
+    by_xla = name in BY_XLA or spec in RULES.values()
+    assert made == ([False] if name == "volume groups" else [True] * by_xla)
 
 
 def test_volumes_by_a_graph(made: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +78,8 @@ def test_volumes_by_a_graph(made: list[bool], monkeypatch: pytest.MonkeyPatch) -
     arrays = integers(spec, 5, 2)
     padded = spec.replace(groups=1)
     assert "compiled by" not in forward_notes(padded, arrays)
-    monkeypatch.setattr(adapter, "onednn", lambda: True)
+    for module in (adapter, _compiled):
+        monkeypatch.setattr(module, "onednn", lambda: True)
     for each in (spec, padded):
         arrays = integers(each, 5, 2)
         run = prepared(each, arrays)

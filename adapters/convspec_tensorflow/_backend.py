@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
-from math import prod
 from typing import Any
 
 import tensorflow as tf
@@ -14,14 +13,14 @@ from convspec import dtypes, xla
 from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders, lower
-from convspec.plan import Call, Step, assemble, linear
+from convspec.plan import Call, Step, assemble
 from convspec.problem import Problem
 from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
-from ._backward import by_xla, gradients, with_graph
-from ._compiled import MOVED, WORTHWHILE, allowed, function_of, repeated
+from ._backward import gradients, gradients_by_xla, with_graph
+from ._compiled import allowed, by_graph, by_xla, function_of, repeated
 from ._dtensor import refusing_split_space
 from ._gradients import by_convolutions
 from ._guards import shortcut
@@ -187,21 +186,14 @@ class TensorflowBackend(PlanBackend):
         return repeated(kernel, compiled)
 
     def _compiled_by(self, problem: Problem, env: Environment) -> str:
-        """What compiles a repeated eager call to the same kernel calls in less time, or ``""``."""
+        """What compiles a repeated eager call to a faster one, or ``""``."""
         if env.traced or env.device != "cpu" or {env.dtype, env.out_dtype} != {"float32"}:
             return ""
         own = self.plan(problem, env)
-        if not onednn() and _moved(own) >= MOVED:
-            under_xla = self.plan(problem, _under_xla(env)).calls
-            if own.calls == [replace(call, device=env.device) for call in under_xla]:
-                return BY_XLA
-        lines = linear(own.plan, own.inputs)
-        padded = any(line.node.op == "pad" for line in lines)
-        parts = len(own.calls) > 1 or (onednn() and padded)
-        work = sum(call.multiplications for call in own.calls)
-        if problem.rank == 3 and parts and work >= WORTHWHILE:
-            return BY_GRAPH if all(map(works_in_graphs, own.calls)) else ""
-        return ""
+        if by_xla(problem, own, lambda: self.plan(problem, _under_xla(env))):
+            return BY_XLA
+        graph = by_graph(problem, own) and all(map(works_in_graphs, own.calls))
+        return BY_GRAPH if graph else ""
 
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
         if env.dtype in dtypes.INTEGER:
@@ -216,7 +208,7 @@ class TensorflowBackend(PlanBackend):
         if (True, False) in ways:
             notes += ("dilation: a dense call on what lies a dilation apart, as samples",)
         if _by_graph(other.calls, env):
-            compiler = BY_XLA if all(map(by_xla, other.calls)) else BY_GRAPH
+            compiler = BY_XLA if all(map(gradients_by_xla, other.calls)) else BY_GRAPH
             notes += (f"one function, compiled by {compiler}, from the second eager call on",)
         return notes
 
@@ -233,27 +225,27 @@ class TensorflowBackend(PlanBackend):
             other.plan, other.inputs, DIFFERENTIABLE.operations, DIFFERENTIABLE.bound
         )
         plain = all(map(vectorizes, other.calls))
-        repeated = False
+        again = False
 
         @cache
-        def by_graph() -> Kernel | None:
+        def recorded() -> Kernel | None:
             if not (_by_graph(other.calls, env) and allowed(problem, "gradients")):
                 return None
-            xla = all(map(by_xla, other.calls))
+            xla = all(map(gradients_by_xla, other.calls))
             return with_graph(kernel, differentiable, vectorizes=plain, xla=xla)
 
         def run(*given: Any, **options: Any) -> Any:
-            nonlocal repeated
+            nonlocal again
             if tf.executing_eagerly():
                 if not _arrays.recording():
                     return kernel(*given)
                 arrays = [tf.convert_to_tensor(a) for a in given]  # variables, if repeated
                 if not any(map(_arrays.watched, arrays)):
                     return kernel(*arrays)
-                recorded = by_graph() if repeated else None
-                if recorded and not _arrays.tangents(*arrays):
-                    return recorded(*arrays)
-                repeated = True  # to make a graph takes longer than to do without it once
+                graph = recorded() if again else None
+                if graph and not _arrays.tangents(*arrays):
+                    return graph(*arrays)
+                again = True  # to make a graph takes longer than to do without it once
                 if plain:
                     return differentiable(*arrays)
             else:
@@ -351,17 +343,6 @@ def vectorizes(call: Call) -> bool:
 
 def _under_xla(env: Environment) -> Environment:
     return replace(env, device=_arrays.XLA, traced=True)
-
-
-def _moved(lowered: Lowered) -> int:
-    """How many elements of data a plan copies into another order."""
-    total, weights = 0, {1}  # what is made of the plan's second input
-    for line in linear(lowered.plan, lowered.inputs):
-        if weights.issuperset(line.args):
-            weights.add(line.target)
-        elif line.node.op == "permute":
-            total += prod(line.node.shape)
-    return total
 
 
 def _by_graph(calls: list[Call], env: Environment) -> bool:

@@ -35,7 +35,7 @@ WORTHWHILE = 2**26
 SAMPLES = 4
 
 
-def by_xla(call: Call) -> bool:
+def gradients_by_xla(call: Call) -> bool:
     """Whether XLA computes the gradients of a repeated eager call on the CPU faster."""
     if onednn() or call.dtype != "float32" or call.rank not in (1, 2) or call.symbolic:
         return False

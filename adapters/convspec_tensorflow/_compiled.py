@@ -2,18 +2,28 @@
 
 Without oneDNN, TensorFlow's kernels on the CPU take channels last alone, and its copies into that
 order and back are slow, of volumes slower than the kernel. XLA calls the same kernels, and merges
-such copies with what is around them. A graph without XLA computes the parts of a volume that are
-several kernel calls side by side, and with oneDNN pads a volume while it is read.
+such copies with what is around them; and its own kernels have rules (:mod:`convspec.xla`) that gain
+most where only XLA makes one loop of them. A graph without XLA computes the parts of a volume that
+are several kernel calls side by side, and with oneDNN pads a volume while it is read.
 
-Only what is the same kernel calls then is compiled, so that results stay what they are: to the last
-bit, but that XLA computes 1x1 kernels as matrix products, and that oneDNN adds up in an order that
-depends on the threads that are free.
+Where the kernel calls stay the same, so do the results, mostly to the last bit: XLA computes 1x1
+kernels as matrix products, graphs add up many parts in another order, and oneDNN in one that depends
+on the threads that are free. By a rule of XLA's, results are rounded in another way from the third
+call on.
 
-Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, interleaved medians over our own eager calls):
-by XLA without oneDNN, channels first, the workloads of benchmarks/ 1.0 to 1.6 times as fast, and
-1.25 in the mean of 130 random signals and pictures; volumes 1.2 to 4.7 times. By graphs 85 random
-volumes of two or four groups, or padded and strided with oneDNN, 1.24 in the mean. To compile takes
-0.1 to 0.4 seconds with XLA, and 10 to 130 milliseconds without.
+Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, interleaved medians over our own eager calls,
+the mean of each kind, and the least), by XLA, without oneDNN:
+
+- channels first, the same kernel calls: 1.25 over 130 random signals and pictures, at least 0.92
+  but for one; 1.2 to 4.7 over 30 volumes; the workloads of benchmarks/ 1.0 to 1.6;
+- volumes of up to 16 channels, channels first: 1.68 over 49, 1.06;
+- up to 8 groups, channels first: 1.44 over 54, 1.03;
+- more groups of two to four channels, in any order: 3.1 over 13, 1.03;
+- transposed with strides, channels first, up to 128 channels: 1.5 over 30, 0.87.
+
+By graphs: 1.24 over 85 volumes of two or four groups, or padded and strided with oneDNN; one below
+0.98. To compile takes 0.1 to 0.4 seconds with XLA, of many groups up to 1.4, and without XLA 10 to
+130 milliseconds.
 """
 
 from __future__ import annotations
@@ -21,14 +31,20 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import config
 
+from convspec.lowering import Lowered
+from convspec.plan import linear
 from convspec.problem import Problem
+from convspec.xla import STACKED_CHANNELS
 
 from ._arrays import recording, watched
+from ._slow import onednn
 
 Function = Callable[..., Any]
 
@@ -37,11 +53,67 @@ CALLS = 2
 #: For so many sizes of one convolution at most: where inputs have many sizes it does not pay.
 SIZES = 8
 #: By XLA from so many elements of data on that it need not copy into another order.
-MOVED = 2**19
+MOVED = 2**18
+#: By XLA up to so many channels of a transposed call.
+TRANSPOSED_CHANNELS = 128
+#: By XLA from so many multiplications on as elementwise products.
+PRODUCTS = 2**22
 #: By a graph from so many multiplications on.
 WORTHWHILE = 2**25
 
 _made: Counter[Any] = Counter()
+
+
+def by_xla(problem: Problem, own: Lowered, lowered: Callable[[], Lowered]) -> bool:
+    """Whether XLA computes a repeated call on the CPU faster.
+
+    Args:
+        problem: of float32.
+        own: how an eager call is computed.
+        lowered: gives how one would be that XLA compiles.
+    """
+    several = 1 < problem.groups < problem.in_channels and own.multiplications >= PRODUCTS
+    copied = _moved(own) >= MOVED
+    if onednn() or not (several or copied):
+        return False
+    under_xla = lowered()
+    if several and not under_xla.calls:
+        return True  # elementwise products
+    if not copied:
+        return False
+    if _alike(own, under_xla):
+        return True
+    if problem.rank > 2:
+        few = problem.rank == 3 and problem.in_channels <= STACKED_CHANNELS
+        return few and problem.groups == 1 and not problem.transposed
+    if problem.transposed:
+        return problem.groups == 1 and problem.in_channels <= TRANSPOSED_CHANNELS
+    return len(under_xla.calls) == problem.groups > 1
+
+
+def by_graph(problem: Problem, own: Lowered) -> bool:
+    """Whether a graph without XLA computes a repeated call on the CPU faster."""
+    if problem.rank != 3 or own.multiplications < WORTHWHILE:
+        return False
+    padded = any(line.node.op == "pad" for line in linear(own.plan, own.inputs))
+    return len(own.calls) > 1 or (onednn() and padded)
+
+
+def _alike(one: Lowered, other: Lowered) -> bool:
+    """Whether two plans have the same kernel calls, for different compilers."""
+    first, second = ([replace(call, device="") for call in plan.calls] for plan in (one, other))
+    return first == second
+
+
+def _moved(lowered: Lowered) -> int:
+    """How many elements of data a plan copies into another order."""
+    total, weights = 0, {1}  # what is made of the plan's second input
+    for line in linear(lowered.plan, lowered.inputs):
+        if weights.issuperset(line.args):
+            weights.add(line.target)
+        elif line.node.op == "permute":
+            total += prod(line.node.shape)
+    return total
 
 
 def repeated(kernel: Function, compiled: Callable[[], Function | None]) -> Function:

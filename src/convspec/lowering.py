@@ -19,7 +19,7 @@ from .layouts import permutation
 from .plan import Call, Node
 from .problem import Problem
 from .rewrites import RULES, Rule, rearranged
-from .symbols import known, largest
+from .symbols import Size, known, largest
 from .weights import WeightOrder
 
 #: What an adapter may name as lacking.
@@ -78,6 +78,11 @@ class Lowered:
         """The kernel calls, in order."""
         lines = plan.linear(self.plan, self.inputs)
         return [line.node.params["call"] for line in lines if line.node.op == "conv"]
+
+    @property
+    def multiplications(self) -> Size:
+        """Of all kernel calls together."""
+        return sum(call.multiplications for call in self.calls)
 
 
 def lower(problem: Problem, env: Environment, framework: Framework) -> Lowered:
