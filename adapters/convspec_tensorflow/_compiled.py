@@ -7,9 +7,9 @@ most where only XLA makes one loop of them. A graph without XLA computes the par
 are several kernel calls side by side, and with oneDNN pads a volume while it is read.
 
 Where the kernel calls stay the same, so do the results, mostly to the last bit: XLA computes 1x1
-kernels as matrix products, graphs add up many parts in another order, and oneDNN in one that depends
-on the threads that are free. By a rule of XLA's, results are rounded in another way from the third
-call on.
+kernels as matrix products, graphs add up many parts in another order, and oneDNN in one that
+depends on the threads that are free. By a rule of XLA's, results are rounded in another way from
+the third call on. ``tf.config.experimental.enable_op_determinism()`` keeps all calls as the first.
 
 Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, interleaved medians over our own eager calls,
 the mean of each kind, and the least), by XLA, without oneDNN:
