@@ -14,7 +14,7 @@ import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec, reference, xla
 from convspec.backend import Environment
 from convspec.problem import resolve
-from convspec_tensorflow import _backward, _compiled
+from convspec_tensorflow import _backward, _compiled, _gradients
 from traced_specs import SPECS, integers
 
 SPEC = SPECS["plain"]
@@ -42,7 +42,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     for module in (adapter, _backward):
         monkeypatch.setattr(module, "function_of", counted)
-    for module in (adapter, _backward, _compiled):
+    for module in (adapter, _backward, _compiled, _gradients):
         monkeypatch.setattr(module, "onednn", lambda: False)
     for name, bound in {"MOVED": 1, "PRODUCTS": 0, "WORTHWHILE": 0}.items():
         monkeypatch.setattr(_compiled, name, bound)
@@ -155,8 +155,32 @@ def test_which_gradients_are_left_to_xla(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert "compiled by XLA" in notes(spec, 4, 4, 7, 8)
     assert "compiled by a graph" in notes(spec, 3, 4, 7, 8)
-    assert "compiled by a graph" in notes(SPEC, 64, 4, 7, 8)
+    assert "compiled by XLA" in notes(spec.replace(dilation=2), 1, 4, 7, 8)
+    assert "compiled by XLA" in notes(spec.replace(kernel_size=1), 1, 4, 7, 8)
     assert "compiled by a graph" in notes(spec.replace(stride=2), 4, 4, 7, 8)
+    wide = SPEC.replace(out_channels=8)
+    assert "compiled by XLA" in notes(wide, 8, 4, 7, 8)
+    assert "compiled by a graph" in notes(wide.replace(layout="NHWC"), 8, 7, 8, 4)
+
+
+def test_gradients_of_large_kernels(made: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """At first as convolutions, later by XLA; the same numbers."""
+    monkeypatch.setattr(_gradients, "WORTHWHILE", 0)
+    spec = ConvSpec(16, 3, 4, padding="same", layout="NHWC", weight_layout="HWIO")
+    arrays = integers(spec, 6)
+    assert "convolutions of stride 1" in spec.explain(arrays[0].shape, adapter.TensorflowBackend())
+    run = prepared(spec, arrays)
+    expected: list[Any] = []
+    for _ in range(3):
+        tensors = list(map(tf.constant, arrays))
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            y = run(*tensors)
+        found = tape.gradient(y, tensors, output_gradients=tf.sign(y))
+        expected = expected or found
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert made == [True]
 
 
 def test_threads_of_tensorflow(made: list[bool]) -> None:

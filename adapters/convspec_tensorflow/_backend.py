@@ -207,8 +207,8 @@ class TensorflowBackend(PlanBackend):
         }
         if (True, False) in ways:
             notes += ("dilation: a dense call on what lies a dilation apart, as samples",)
-        if _by_graph(other.calls, env):
-            compiler = BY_XLA if all(map(gradients_by_xla, other.calls)) else BY_GRAPH
+        if _by_graph(other.calls, problem, env):
+            compiler = BY_XLA if _gradients_by_xla(other.calls, problem) else BY_GRAPH
             notes += (f"one function, compiled by {compiler}, from the second eager call on",)
         return notes
 
@@ -219,7 +219,7 @@ class TensorflowBackend(PlanBackend):
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
         same = own.calls == other.calls and all(_same_kernel(c, env) for c in own.calls)
         as_it_is = same and all(map(vectorizes, own.calls))
-        if as_it_is and not _may_be_graph(other.calls, env):
+        if as_it_is and not _may_be_graph(other.calls, problem, env):
             return kernel
         differentiable = assemble(
             other.plan, other.inputs, DIFFERENTIABLE.operations, DIFFERENTIABLE.bound
@@ -229,9 +229,9 @@ class TensorflowBackend(PlanBackend):
 
         @cache
         def recorded() -> Kernel | None:
-            if not (_by_graph(other.calls, env) and allowed(problem, "gradients")):
+            if not (_by_graph(other.calls, problem, env) and allowed(problem, "gradients")):
                 return None
-            xla = all(map(gradients_by_xla, other.calls))
+            xla = _gradients_by_xla(other.calls, problem)
             return with_graph(kernel, differentiable, vectorizes=plain, xla=xla)
 
         def run(*given: Any, **options: Any) -> Any:
@@ -345,14 +345,21 @@ def _under_xla(env: Environment) -> Environment:
     return replace(env, device=_arrays.XLA, traced=True)
 
 
-def _by_graph(calls: list[Call], env: Environment) -> bool:
+def _by_graph(calls: list[Call], problem: Problem, env: Environment) -> bool:
     """Whether the gradients of a repeated call are a graph, which knows fewer kernels."""
-    return _may_be_graph(calls, env) and all(map(works_in_graphs, calls))
+    return _may_be_graph(calls, problem, env) and all(map(works_in_graphs, calls))
 
 
-def _may_be_graph(calls: list[Call], env: Environment) -> bool:
+def _may_be_graph(calls: list[Call], problem: Problem, env: Environment) -> bool:
     """Whether a graph would be faster, as was measured on the CPU."""
-    return not env.traced and env.device == "cpu" and not any(map(by_convolutions, calls))
+    slower = any(map(by_convolutions, calls)) and not _gradients_by_xla(calls, problem)
+    return not env.traced and env.device == "cpu" and not slower
+
+
+def _gradients_by_xla(calls: list[Call], problem: Problem) -> bool:
+    """Whether it is XLA that compiles this graph."""
+    copied = not problem.layout.endswith("C")
+    return all(gradients_by_xla(call, copied=copied) for call in calls)
 
 
 def _same_kernel(call: Call, env: Environment) -> bool:

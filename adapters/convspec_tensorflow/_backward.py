@@ -6,11 +6,17 @@ of benchmarks/, in both layouts (TensorFlow 2.21 with oneDNN, AVX-512, float32, 
 interleaved calls): both gradients are 0.9 to 1.5 times as fast so, 1.09 in the mean; that by the
 weight alone 1.2 to 6 times, 1.64 in the mean. To make a graph takes 10 to 60 milliseconds.
 
-Without oneDNN, XLA computes some of them faster: with as many input channels as output channels or
-more, and without strides. Measured on 51 random signals and pictures, beside such a graph: 1.85
-times as fast in the mean with channels first, 1.06 at least; 1.42 with channels last, one of 22
-below 1.0. With one sample or two of as many channels in as out it is 0.6 to 1.0, with fewer in than
-out 0.3 to 1.0, with strides 0.8 in the mean.
+Without oneDNN, XLA computes some of them faster. Measured on 382 random signals and pictures, of
+float32 and without strides, beside such a graph:
+
+- of as many input channels as output channels, or more, and samples enough: 1.89 times as fast in
+  the mean of 36 with channels first, at least 1.06; 1.36 of 27 with channels last, three of them
+  0.76 to 0.78. Of half as many 1.2 to 1.85 with channels first, 0.9 in the mean with channels last;
+- of 1x1 kernels 1.38, of dilated ones 1.8, of large ones (:mod:`convspec_tensorflow._gradients`)
+  1.7, in the mean, with one sample too.
+
+Of others it is slower: of one or two samples of as many channels in as out 0.6 to 1.0, of fewer in
+than out 0.3 to 1.0, with strides 0.8 in the mean.
 """
 
 from __future__ import annotations
@@ -25,28 +31,37 @@ from convspec.plan import Call
 
 from ._arrays import tied, watched
 from ._compiled import alone, function_of
+from ._gradients import by_convolutions
 from ._slow import onednn
 
 Function = Callable[..., Any]
 
 #: By XLA from so many multiplications forward on.
-WORTHWHILE = 2**26
+WORTHWHILE = 2**25
 #: And from so many times as many input channels, of all samples together, as output channels.
 SAMPLES = 4
+#: Large kernels up to so many times as many.
+LARGEST = 8
 
 
-def gradients_by_xla(call: Call) -> bool:
-    """Whether XLA computes the gradients of a repeated eager call on the CPU faster."""
+def gradients_by_xla(call: Call, *, copied: bool) -> bool:
+    """Whether XLA computes the gradients of a repeated eager call on the CPU faster.
+
+    Args:
+        copied: whether the data are in another order than the kernel takes.
+    """
     if onednn() or call.dtype != "float32" or call.rank not in (1, 2) or call.symbolic:
         return False
-    dense = not call.transposed and call.groups == 1
-    if not dense or {*call.stride, *call.input_dilation} != {1}:
+    if call.transposed or call.groups > 1 or {*call.stride, *call.input_dilation} != {1}:
         return False
-    return (
-        call.in_channels >= call.out_channels
-        and call.batch * call.in_channels >= SAMPLES * call.out_channels
-        and call.multiplications >= WORTHWHILE
-    )
+    if call.multiplications < WORTHWHILE:
+        return False
+    channels, others = call.in_channels, call.out_channels
+    if by_convolutions(call):
+        return channels < LARGEST * others
+    alone = {*call.kernel_size} == {1} or {*call.dilation} != {1}
+    enough = alone or call.batch * channels >= SAMPLES * others
+    return enough and channels * (1 + copied) >= others
 
 
 def with_graph(
