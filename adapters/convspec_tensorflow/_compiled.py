@@ -21,8 +21,8 @@ the mean of each kind, and the least), by XLA, without oneDNN:
 - more groups of two to four channels, in any order: 3.1 over 13, 1.03;
 - transposed with strides, channels first, up to 128 channels: 1.5 over 30, 0.87.
 
-By graphs: 1.24 over 85 volumes of two or four groups, or padded and strided with oneDNN; one below
-0.98. To compile takes 0.1 to 0.4 seconds with XLA, of many groups up to 1.4, and without XLA 10 to
+By graphs: 1.24 over 85 volumes of two or four groups, or padded and strided with oneDNN, one below
+0.98; 1.15 over 70 dilated ones, one below 1.0. To compile takes 0.1 to 0.4 seconds with XLA, of many groups up to 1.4, and without XLA 10 to
 130 milliseconds.
 """
 
@@ -96,7 +96,8 @@ def by_graph(problem: Problem, own: Lowered) -> bool:
     if problem.rank != 3 or own.multiplications < WORTHWHILE:
         return False
     padded = any(line.node.op == "pad" for line in linear(own.plan, own.inputs))
-    return len(own.calls) > 1 or (onednn() and padded)
+    dilated = any({*call.dilation} != {1} for call in own.calls)
+    return len(own.calls) > 1 or dilated or (onednn() and padded)
 
 
 def _alike(one: Lowered, other: Lowered) -> bool:
