@@ -329,3 +329,14 @@ def test_where_the_gradient_of_the_weight_stays_xlas(
     shapes = (batch, channels, 32, 32), spec.weight_shape
     x, w = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
     assert ("custom_jvp" in str(jax.make_jaxpr(spec)(x, w))) == told
+
+
+def test_gradients_of_groups_are_put_together() -> None:
+    """That of each slice would have the size of the whole, with zeros around."""
+    spec = ConvSpec(8, 8, (3, 3), groups=2, bias=False, layout="NHWC", weight_layout="HWIO")
+    shape = (8, 20, 20, 8)
+    x, w = (integers(np.random.default_rng(8), s, "float32") for s in (shape, spec.weight_shape))
+    gradient = jax.grad(lambda x, w: (spec(x, w) ** 2).sum(), (0, 1))
+    text = str(jax.make_jaxpr(gradient)(x, w))
+    assert text.count("conv_general_dilated[") >= 4
+    assert " pad[" not in text

@@ -8,7 +8,7 @@ import pytest
 import convspec
 from convspec import Problem
 from convspec.algorithms import ALGORITHMS
-from convspec.plan import Call, concat, linear, slice_axis, source
+from convspec.plan import Call, concat, equal_parts, linear, slice_axis, source
 from convspec.rewrites import RULES
 from convspec_numpy import NumpyBackend
 from generators import arrays, random_case
@@ -107,11 +107,23 @@ def test_kernel_calls_that_a_rewriting_costs() -> None:
     assert count == {(): 1, ("groups",): 4, ("rank",): 2 * 3, ("rank", "groups"): 2 * 3 * 4}
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+def test_parts_that_are_joined_again_are_left_whole(at_once: bool) -> None:
+    x = source("x", (6, 4), "float32")
+    thirds = equal_parts(x, 0, 3, at_once=at_once)
+    assert {part.op for part in thirds} == {"part" if at_once else "slice"}
+    assert concat(thirds, 0) is x
+    other = equal_parts(x, 0, 3, at_once=at_once)[1]
+    for parts in (thirds[::-1], thirds[:2], [slice_axis(x, 0, 0, 3), other], thirds[:1] * 3):
+        assert concat(parts, 0).op == "concat"
+    assert concat(thirds, 1).op == "concat"
+    assert equal_parts(x, 0, 1, at_once=at_once) == [x]
+
+
 def test_what_is_cut_and_joined_again_is_left_whole() -> None:
     """As of the residues of a stride: the gradient of each cut would have the whole's size."""
     x = source("x", (6, 4), "float32")
     thirds = [slice_axis(x, 0, i, 2) for i in (0, 2, 4)]
-    assert concat(thirds, 0) is x
     for other in (thirds[::-1], thirds[:2], [slice_axis(x, 0, 0, 3, 2), thirds[1], thirds[2]]):
         assert concat(other, 0).op == "concat"
     assert concat(thirds, 1).op == "concat"

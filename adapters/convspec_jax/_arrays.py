@@ -73,7 +73,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "flip": lambda x, *, axes: jax.lax.rev(x, axes),
     "multiply": lambda a, b: a * b,
     "pad": pad,
+    "part": lambda parts, *, index: parts[index],
     "permute": lambda x, *, axes: jnp.transpose(x, axes),
     "reshape": lambda x, *, shape: jnp.reshape(x, shape),
     "slice": lambda x, *, index: x[index],
+    "split": lambda x, *, axis, count: jax.lax.split(x, [x.shape[axis] // count] * count, axis),
 }

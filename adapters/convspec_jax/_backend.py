@@ -36,6 +36,7 @@ class JaxBackend(PlanBackend):
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
     pads_symbols = False
+    splits = True
     #: Whether its plans are those of derivatives, for which other rules are fast.
     differentiates = False
 

@@ -45,7 +45,9 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "literal": lambda values, *, dtype: f"jnp.array({values}, dtype=jnp.{dtype})",
     "multiply": lambda a, b: f"{a} * {b}",
     "pad": pad,
+    "part": lambda parts, *, index: f"{parts}[{index}]",
     "permute": lambda x, *, axes: f"{x}.transpose{tuple_text(axes)}",
     "reshape": lambda x, *, shape: f"{x}.reshape{tuple_text(shape)}",
     "slice": lambda x, *, index: f"{x}[{index_text(index)}]",
+    "split": lambda x, *, axis, count: f"jnp.split({x}, {count}, axis={axis})",
 }

@@ -229,7 +229,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "flip": lambda x, *, axes: tf.reverse(x, axes),
     "multiply": lambda a, b: a * b,
     "pad": pad,
+    "part": lambda parts, *, index: parts[index],
     "permute": lambda x, *, axes: tf.transpose(x, axes),
     "reshape": lambda x, *, shape: tf.reshape(x, shape),
     "slice": lambda x, *, index: x[index],
+    "split": lambda x, *, axis, count: tf.raw_ops.Split(axis=axis, value=x, num_split=count),
 }

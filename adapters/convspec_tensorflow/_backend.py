@@ -41,6 +41,7 @@ class TensorflowBackend(PlanBackend):
     snippets = _snippets.SNIPPETS
     views = frozenset({"reshape"})
     pads_symbols = False  # tf.pad refuses to reflect a batch that turns out to be empty
+    splits = True
     #: Whether its plans are for gradients: of nothing but calls that have some, and fast ones.
     differentiates = False
 

@@ -14,16 +14,16 @@ the third call on. ``tf.config.experimental.enable_op_determinism()`` keeps all 
 Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, interleaved medians over our own eager calls,
 the mean of each kind, and the least), by XLA, without oneDNN:
 
-- channels first, the same kernel calls: 1.25 over 130 random signals and pictures, at least 0.92
-  but for one; 1.2 to 4.7 over 30 volumes; the workloads of benchmarks/ 1.0 to 1.6;
+- channels first, the same kernel calls: 1.26 over 308 random signals and pictures, 19 of them 0.84
+  to 0.97; 1.2 to 4.7 over 30 volumes; the workloads of benchmarks/ 1.0 to 1.6;
 - volumes of up to 16 channels, channels first: 1.68 over 49, 1.06;
 - up to 8 groups, channels first: 1.44 over 54, 1.03;
 - more groups of two to four channels, in any order: 3.1 over 13, 1.03;
 - transposed with strides, channels first, up to 128 channels: 1.5 over 30, 0.87.
 
 By graphs: 1.24 over 85 volumes of two or four groups, or padded and strided with oneDNN, one below
-0.98; 1.15 over 70 dilated ones, one below 1.0. To compile takes 0.1 to 0.4 seconds with XLA, of many groups up to 1.4, and without XLA 10 to
-130 milliseconds.
+0.98; 1.16 over 70 dilated ones, one below 1.0. To compile takes 0.1 to 0.4 seconds with XLA, of
+many groups up to 1.4, and without XLA 10 to 130 milliseconds.
 """
 
 from __future__ import annotations

@@ -53,7 +53,9 @@ SNIPPETS: dict[str, Callable[..., str]] = {
     "literal": lambda values, *, dtype: f"tf.constant({values}, dtype=tf.{dtype})",
     "multiply": lambda a, b: f"{a} * {b}",
     "pad": pad,
+    "part": lambda parts, *, index: f"{parts}[{index}]",
     "permute": lambda x, *, axes: f"tf.transpose({x}, {list_text(axes)})",
     "reshape": lambda x, *, shape: f"tf.reshape({x}, {list_text(shape)})",
     "slice": lambda x, *, index: f"{x}[{index_text(index)}]",
+    "split": lambda x, *, axis, count: f"tf.split({x}, {count}, axis={axis})",
 }

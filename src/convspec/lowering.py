@@ -41,6 +41,7 @@ class Framework(Protocol):
 
     name: str
     pads_symbols: bool
+    splits: bool
 
     def compute_dtype(self, dtype: str, out_dtype: str, device: str) -> str:
         """The element type that the kernel is to run in.

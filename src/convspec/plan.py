@@ -28,6 +28,10 @@ OPERATIONS = (
     "slice",
 )
 
+#: Those that it may supply: one cuts an array along an axis into as many equal parts, all at once,
+#: so that the gradient is one array; the other picks one of them.
+OPTIONAL = ("part", "split")
+
 #: The fields of a :class:`Call` that have one value per spatial axis.
 PER_AXIS = (
     "input_size",
@@ -49,7 +53,10 @@ MAX_PADDED_AXES = 6
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operation of a plan; ``op`` is ``"input"`` or one of :data:`OPERATIONS`."""
+    """One operation of a plan: ``"input"``, or one of :data:`OPERATIONS` or :data:`OPTIONAL`.
+
+    The result of ``"split"`` is not an array, but several; shape and type are of what is cut.
+    """
 
     op: str
     args: tuple[Node, ...]
@@ -269,6 +276,22 @@ def slice_axis(x: Node, axis: int, start: Size, count: Size, step: int = 1) -> N
     return Node("slice", (x,), {"index": tuple(index)}, shape, x.dtype)
 
 
+def equal_parts(x: Node, axis: int, count: int, *, at_once: bool) -> list[Node]:
+    """``x`` cut into ``count`` equal parts along one axis, of a known size.
+
+    Args:
+        at_once: by one operation, not by a slice for each part.
+    """
+    size = x.shape[axis] // count
+    if count == 1:
+        return [x]
+    if not at_once:
+        return [slice_axis(x, axis, i * size, size) for i in range(count)]
+    whole = Node("split", (x,), {"axis": axis, "count": count}, x.shape, x.dtype)
+    shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+    return [Node("part", (whole,), {"index": i}, shape, x.dtype) for i in range(count)]
+
+
 def concat(parts: Sequence[Node], axis: int) -> Node:
     """Several nodes end to end along ``axis``."""
     if len(parts) == 1:
@@ -289,6 +312,12 @@ def _cut(parts: Sequence[Node], axis: int) -> Node | None:
 
     Cut and joined again it would be the same, but the gradient of each cut has the whole's size.
     """
+    if parts[0].op == "part":
+        (whole,) = parts[0].args
+        cuts = [(part.args, part.params.get("index")) for part in parts]
+        everything = [((whole,), i) for i in range(whole.params["count"])]
+        same = whole.params["axis"] == axis and cuts == everything
+        return whole.args[0] if same else None
     x = parts[0].args[0] if parts[0].op == "slice" else parts[0]
     start = 0
     for part in parts:

@@ -103,6 +103,9 @@ def _steps(engine: PlanBackend, problem: Problem, env: Environment) -> list[str]
     told: list[str] = []
     for line in linear(lowered.plan, lowered.inputs):
         node = line.node
+        if node.op == "part":
+            names[line.target] = names[line.args[0]]
+            continue  # told by what it is a part of
         about = names[line.target] = names[line.args[0]] if node.op != "conv" else "y"
         text = f"  {about}: {node.op}"
         if node.op == "conv":
@@ -114,6 +117,8 @@ def _steps(engine: PlanBackend, problem: Problem, env: Environment) -> list[str]
             text += f" to {node.params['shape']}"
         elif node.op == "pad":
             text += f" {node.params['mode']} by {node.params['pairs']}"
+        elif node.op == "split":
+            text += f" into {node.params['count']}"
         elif node.op == "cast":
             text += f" to {node.params['dtype']}"
         told.append(text)

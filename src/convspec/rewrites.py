@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from . import plan
@@ -86,14 +87,11 @@ def groups(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
     g = call.groups
     cin, cout = call.in_channels // g, call.out_channels // g
     part = replace(call, groups=1, in_channels=cin, out_channels=cout)
-    wide = call.w_layout.index(call.group_axis)
-    per_group = w.shape[wide] // g
-    parts = []
-    for i in range(g):
-        xi = plan.slice_axis(x, call.x_layout.index("C"), i * cin, cin)
-        wi = plan.slice_axis(w, wide, i * per_group, per_group)
-        bi = None if b is None else plan.slice_axis(b, 0, i * cout, cout)
-        parts.append(work.conv(part, xi, wi, bi))
+    cut = partial(plan.equal_parts, count=g, at_once=work.framework.splits)
+    xs = cut(x, call.x_layout.index("C"))
+    ws = cut(w, call.w_layout.index(call.group_axis))
+    bs = [None] * g if b is None else cut(b, 0)
+    parts = [work.conv(part, *arrays) for arrays in zip(xs, ws, bs, strict=True)]
     return plan.concat(parts, call.y_layout.index("C"))
 
 

@@ -37,6 +37,8 @@ class PlanBackend(Backend):
     views: frozenset[str] = frozenset()
     #: Whether the modes of :meth:`pads` are for sizes too that are not known while tracing.
     pads_symbols: bool = True
+    #: Whether :data:`convspec.plan.OPTIONAL` are among the operations.
+    splits: bool = False
 
     # ---- what an adapter says of its kernel (convspec.lowering.Framework) ----
 
