@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -227,3 +228,45 @@ def test_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
         np.testing.assert_array_equal(run(*map(tf.constant, arrays)), reference(SPEC, *arrays))
     assert tried == [1]
+
+
+def test_threads_of_python(made: list[bool]) -> None:
+    """TensorFlow's may wait for one, so that a graph is the main thread's; one function for all."""
+    spec = ConvSpec(4, 6, 3, 1, 1, groups=2, layout="NDHWC")
+    for each in (SPEC.replace(out_channels=5), spec):
+        arrays = integers(each, 5)
+        tensors, expected = list(map(tf.constant, arrays)), reference(each, *arrays)
+        run = prepared(each, arrays)
+        with ThreadPoolExecutor(8) as pool:
+            for y in pool.map(lambda _, run=run, tensors=tensors: run(*tensors), range(40)):
+                np.testing.assert_array_equal(y, expected)
+    assert made == [True, False]
+    assert _compiled._made["all"] == 2
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_compiled.alone, xla=True).result()
+        assert not pool.submit(_compiled.alone, xla=False).result()
+    assert _compiled.alone(xla=True)
+    assert _compiled.alone(xla=False)
+
+
+def test_what_cannot_be_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise ValueError("no graph of this")
+
+    arrays = integers(SPEC, 12)
+    run = prepared(SPEC, arrays)
+    monkeypatch.setattr(tf, "function", failing)
+    for _ in range(5):
+        np.testing.assert_array_equal(run(*map(tf.constant, arrays)), reference(SPEC, *arrays))
+
+
+def test_no_more_than_so_many(made: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorFlow never gives back what XLA has compiled."""
+    monkeypatch.setattr(_compiled, "MOST", 2)
+    for channels in range(1, 5):
+        spec = ConvSpec(channels, 2, 3, layout="NCHW")
+        arrays = list(map(tf.constant, integers(spec)))
+        run = prepared(spec, arrays)
+        for _ in range(4):
+            run(*arrays)
+    assert made == [True, True]

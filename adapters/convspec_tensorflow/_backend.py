@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
+from threading import Lock
 from typing import Any
 
 import tensorflow as tf
@@ -20,7 +21,7 @@ from convspec.toolkit import PlanBackend
 
 from . import _arrays, _snippets
 from ._backward import gradients, gradients_by_xla, with_graph
-from ._compiled import allowed, by_graph, by_xla, function_of, repeated
+from ._compiled import allowed, by_graph, by_xla, function_of, may_be_faster, repeated
 from ._dtensor import refusing_split_space
 from ._gradients import by_convolutions
 from ._guards import shortcut
@@ -170,12 +171,12 @@ class TensorflowBackend(PlanBackend):
 
     def _once_repeated(self, kernel: Kernel, problem: Problem, env: Environment) -> Kernel:
         """``kernel``, and later the same as one function where that is faster."""
-        way = self._compiled_by(problem, env)
-        if not way:
+        if not self._may_be_compiled(problem, env):
             return kernel
 
         def compiled() -> Kernel | None:
-            if not allowed(problem, "forward"):
+            way = self._compiled_by(problem, env)
+            if not (way and allowed(problem, "forward")):
                 return None
             shapes = (problem.input_shape, problem.weight_shape, (problem.out_channels,))
             like = [tf.TensorSpec(shape, env.dtype) for shape in shapes[: 2 + env.bias]]
@@ -186,12 +187,17 @@ class TensorflowBackend(PlanBackend):
 
         return repeated(kernel, compiled)
 
+    def _may_be_compiled(self, problem: Problem, env: Environment) -> bool:
+        if env.traced or env.device != "cpu" or {env.dtype, env.out_dtype} != {"float32"}:
+            return False
+        return may_be_faster(problem, self.plan(problem, env))
+
     def _compiled_by(self, problem: Problem, env: Environment) -> str:
         """What compiles a repeated eager call to a faster one, or ``""``."""
-        if env.traced or env.device != "cpu" or {env.dtype, env.out_dtype} != {"float32"}:
+        if not self._may_be_compiled(problem, env):
             return ""
         own = self.plan(problem, env)
-        if by_xla(problem, own, lambda: self.plan(problem, _under_xla(env))):
+        if by_xla(problem, own, self.plan(problem, _under_xla(env))):
             return BY_XLA
         graph = by_graph(problem, own) and all(map(works_in_graphs, own.calls))
         return BY_GRAPH if graph else ""
@@ -227,6 +233,7 @@ class TensorflowBackend(PlanBackend):
         )
         plain = all(map(vectorizes, other.calls))
         again = False
+        once = Lock()
 
         @cache
         def recorded() -> Kernel | None:
@@ -243,7 +250,8 @@ class TensorflowBackend(PlanBackend):
                 arrays = [tf.convert_to_tensor(a) for a in given]  # variables, if repeated
                 if not any(map(_arrays.watched, arrays)):
                     return kernel(*arrays)
-                graph = recorded() if again else None
+                with once:
+                    graph = recorded() if again else None
                 if graph and not _arrays.tangents(*arrays):
                     return graph(*arrays)
                 again = True  # to make a graph takes longer than to do without it once

@@ -9,7 +9,8 @@ are several kernel calls side by side, and with oneDNN pads a volume while it is
 Where the kernel calls stay the same, so do the results, mostly to the last bit: XLA computes 1x1
 kernels as matrix products, graphs add up many parts in another order, and oneDNN in one that
 depends on the threads that are free. By a rule of XLA's, results are rounded in another way from
-the third call on. ``tf.config.experimental.enable_op_determinism()`` keeps all calls as the first.
+the third call on, and an infinite weight of a transposed call meets zeros at its borders.
+``tf.config.experimental.enable_op_determinism()`` keeps all calls as the first.
 
 Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, interleaved medians over our own eager calls,
 the mean of each kind, and the least), by XLA, without oneDNN:
@@ -52,6 +53,8 @@ Function = Callable[..., Any]
 CALLS = 2
 #: For so many sizes of one convolution at most: where inputs have many sizes it does not pay.
 SIZES = 8
+#: And so many in all: TensorFlow keeps what XLA compiles, some 0.3 MB each, of many groups 11 MB.
+MOST = 256
 #: By XLA from so many elements of data on that it need not copy into another order.
 MOVED = 2**18
 #: By XLA up to so many channels of a transposed call.
@@ -64,22 +67,25 @@ WORTHWHILE = 2**25
 _made: Counter[Any] = Counter()
 
 
-def by_xla(problem: Problem, own: Lowered, lowered: Callable[[], Lowered]) -> bool:
+def may_be_faster(problem: Problem, own: Lowered) -> bool:
+    """Whether :func:`by_xla` or :func:`by_graph` may say yes, which takes a while to find out."""
+    by_xla = _several(problem, own) or _moved(own) >= MOVED
+    return by_graph(problem, own) or (not onednn() and by_xla)
+
+
+def by_xla(problem: Problem, own: Lowered, under_xla: Lowered) -> bool:
     """Whether XLA computes a repeated call on the CPU faster.
 
     Args:
         problem: of float32.
         own: how an eager call is computed.
-        lowered: gives how one would be that XLA compiles.
+        under_xla: how one would be that XLA compiles.
     """
-    several = 1 < problem.groups < problem.in_channels and own.multiplications >= PRODUCTS
-    copied = _moved(own) >= MOVED
-    if onednn() or not (several or copied):
+    if onednn():
         return False
-    under_xla = lowered()
-    if several and not under_xla.calls:
+    if _several(problem, own) and not under_xla.calls:
         return True  # elementwise products
-    if not copied:
+    if _moved(own) < MOVED:
         return False
     if _alike(own, under_xla):
         return True
@@ -100,6 +106,12 @@ def by_graph(problem: Problem, own: Lowered) -> bool:
     return len(own.calls) > 1 or dilated or (onednn() and padded)
 
 
+def _several(problem: Problem, own: Lowered) -> bool:
+    """Whether there are groups of several channels, and enough to multiply."""
+    several = 1 < problem.groups < problem.in_channels
+    return several and bool(own.multiplications >= PRODUCTS)
+
+
 def _alike(one: Lowered, other: Lowered) -> bool:
     """Whether two plans have the same kernel calls, for different compilers."""
     first, second = ([replace(call, device="") for call in plan.calls] for plan in (one, other))
@@ -117,37 +129,45 @@ def _moved(lowered: Lowered) -> int:
     return total
 
 
+def alone(*, xla: bool) -> bool:
+    """Whether a function may be called: not within pfor, for a Jacobian, which makes one itself.
+
+    A graph may wait for a thread of TensorFlow's own, and these for the caller: in one of them, as
+    in ``tf.py_function``, or in one of Python's that such a function waits for. So graphs are the
+    main thread's. XLA's run in the thread that calls them.
+    """
+    thread = threading.current_thread()
+    foreign = isinstance(thread, threading._DummyThread)
+    mine = not foreign if xla else thread is threading.main_thread()
+    return mine and tf.executing_eagerly()
+
+
 def repeated(kernel: Function, compiled: Callable[[], Function | None]) -> Function:
     """``kernel``, and from the third eager call on the function that ``compiled`` gives, if any.
 
     What a tape watches is the kernel's, which tapes know how to differentiate.
     """
     calls = 0
-    function: Function | None = None
+    made: list[Function] = []  # one, in the end
+    making = threading.Lock()
 
     def run(*given: Any, **options: Any) -> Any:
-        nonlocal calls, function
-        if not alone():
+        nonlocal calls
+        if not alone(xla=True):
             return kernel(*given, **options)
         arrays = list(map(tf.convert_to_tensor, given))  # of variables
         if recording() and any(map(watched, arrays)):
             return kernel(*arrays)
-        if calls == CALLS:
-            function = compiled()
         calls += 1
-        return (function or kernel)(*arrays)
+        if calls > CALLS and not made and making.acquire(blocking=False):  # others do without
+            try:
+                if not made:
+                    made.append(compiled() or kernel)
+            finally:
+                making.release()
+        return (made[0] if made else kernel)(*arrays)
 
     return run
-
-
-def alone() -> bool:
-    """Whether a function may be called: not within pfor, for a Jacobian, which makes one itself.
-
-    Nor in a thread of TensorFlow's own, as in ``tf.py_function``: there a graph waits for another
-    of these threads, forever if all of them wait.
-    """
-    foreign = isinstance(threading.current_thread(), threading._DummyThread)
-    return tf.executing_eagerly() and not foreign
 
 
 def allowed(problem: Problem, purpose: str) -> bool:
@@ -159,21 +179,25 @@ def allowed(problem: Problem, purpose: str) -> bool:
         return False
     kind = (purpose, problem.layout, problem.weight_shape, problem.stride, problem.dilation)
     _made[kind] += 1
-    return _made[kind] <= SIZES
+    _made["all"] += 1
+    return _made[kind] <= SIZES and _made["all"] <= MOST
 
 
 def function_of(run: Function, like: Sequence[Any], *, xla: bool = False) -> Function:
-    """``run`` as a function of tensors ``like`` these, or itself where that fails."""
+    """``run`` as a function of tensors ``like`` these; itself where that fails, or might hang."""
     signature = [tf.TensorSpec(a.shape, a.dtype) for a in like]
-    with tf.device(None):
-        made: Function = tf.function(
-            run, autograph=False, jit_compile=xla or None
-        ).get_concrete_function(*signature)
+    try:
+        with tf.device(None):
+            made: Function = tf.function(
+                run, autograph=False, jit_compile=xla or None
+            ).get_concrete_function(*signature)
+    except Exception:  # whatever is wrong with the call, it says itself
+        return run
     fails = False
 
     def function(*arrays: Any) -> Any:
         nonlocal fails
-        if not fails:
+        if not fails and alone(xla=xla):
             try:
                 return made(*arrays)
             except tf.errors.OpError:  # of XLA, or what follows says it too

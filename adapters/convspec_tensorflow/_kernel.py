@@ -17,6 +17,7 @@ from convspec.plan import Call
 
 from ._arrays import CPU
 from ._gradients import by_convolutions, with_gradients
+from ._slow import onednn
 
 #: Operations of rank 2 and 3; signals are pictures one pixel high.
 FORWARD = {2: tf.raw_ops.Conv2D, 3: tf.raw_ops.Conv3D}
@@ -53,7 +54,7 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
             run = with_gradients(run, call)
     if call.rank == 1:
         run = _as_picture(run, call)
-    return run if call.groups == 1 else _unfused(run)
+    return _unfused(run) if call.groups > 1 or _loses_order(call) else run
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:
@@ -92,7 +93,8 @@ def _as_picture(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, An
 
 def _unfused(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Graphs fuse what follows, such as a bias, to a kernel that on the CPU has no groups, and that
-    ends the process if a depthwise one has amounts of padding; not across this.
+    ends the process if a depthwise one has amounts of padding; not across this, which says what
+    shape the result has.
     """
 
     def grouped(x: Any, w: Any) -> Any:
@@ -100,6 +102,17 @@ def _unfused(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         return y if tf.executing_eagerly() else tf.ensure_shape(y, y.shape)
 
     return grouped
+
+
+def _loses_order(call: Call) -> bool:
+    """Whether graphs may lose a transpose behind the call.
+
+    With oneDNN they fuse a Pad before a volume's kernel to it, and then take the output for as
+    small as without, on whose axes of size 1 a transpose would do nothing. They are wrong about
+    the shape of unequal dilations too, and such a call is none of theirs.
+    """
+    alike = len({*call.dilation}) == 1
+    return call.rank == 3 and not call.padded and alike and onednn()
 
 
 def by_batches(call: Call, *, gradients: bool) -> bool:
