@@ -344,12 +344,13 @@ print(json.dumps(wrong))
 """
 
 
-def padded_volumes() -> list[list[str]]:
-    """Those whose transpose a graph loses: without their padding they have axes of size 1."""
-    wrong = []
-    for channels in (1, 8):
-        spec = ConvSpec(
-            channels,
+#: Padded volumes with the sizes of an input. A graph fuses the padding to the kernel, and then it
+#: loses a transpose, if the output had axes of size 1 without padding; or ends the process, if
+#: there are a dilation and a bias. Of dilations that differ it infers another shape.
+PADDED: dict[str, tuple[ConvSpec, tuple[int, ...]]] = {
+    "transposed": (
+        ConvSpec(
+            8,
             1,
             (1, 3, 2),
             (1, 3, 2),
@@ -357,12 +358,49 @@ def padded_volumes() -> list[list[str]]:
             bias=False,
             layout="NCDWH",
             output_layout="NWCHD",
-        )
-        given = [tf.ones((2, channels, 1, 5, 5)), tf.ones(spec.weight_shape)]
-        expected = convspec.reference(spec, *(array.numpy() for array in given))
-        graph = tf.function(lambda x, w, spec=spec: spec(x, w))
-        if not np.array_equal(graph(*given), expected):
-            wrong.append(["padded volume", str(channels)])
+        ),
+        (2, 8, 1, 5, 5),
+    ),
+    "dilated": (
+        ConvSpec(
+            2,
+            2,
+            (3, 1, 1),
+            (1, 1, 3),
+            ((4, 1), "same", (2, 2)),
+            (2, 1, 3),
+            layout="NDWHC",
+            output_layout="NCDWH",
+        ),
+        (1, 3, 3, 1, 2),
+    ),
+    "dilations that differ": (
+        ConvSpec(
+            3,
+            16,
+            (1, 2, 1),
+            (1, 3, 2),
+            ((2, 2), "same", (3, 3)),
+            (3, 1, 2),
+            padding_mode="replicate",
+            bias=False,
+            layout="NCWHD",
+            weight_layout="WDHIO",
+        ),
+        (2, 3, 4, 2, 4),
+    ),
+}
+
+
+def padded_volumes() -> list[list[str]]:
+    """Those of :data:`PADDED` that are wrong in a graph."""
+    wrong = []
+    for name, (spec, shape) in PADDED.items():
+        shapes = (shape, spec.weight_shape, spec.bias_shape)[: 2 + spec.bias]
+        given = [np.ones(size, np.float32) for size in shapes]
+        graph = tf.function(lambda *arrays, spec=spec: spec(*arrays))
+        if not np.array_equal(graph(*map(tf.constant, given)), convspec.reference(spec, *given)):
+            wrong.append(["padded volume", name])
     return wrong
 
 

@@ -54,7 +54,10 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
             run = with_gradients(run, call)
     if call.rank == 1:
         run = _as_picture(run, call)
-    return _unfused(run) if call.groups > 1 or _loses_order(call) else run
+    dilated = {*call.dilation} != {1}
+    if dilated and _fuses_pad(call):  # of its result graphs know no shape that is right
+        run = _after_pad(run)
+    return _unfused(run) if call.groups > 1 or (_fuses_pad(call) and not dilated) else run
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:
@@ -104,15 +107,22 @@ def _unfused(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return grouped
 
 
-def _loses_order(call: Call) -> bool:
-    """Whether graphs may lose a transpose behind the call.
+def _after_pad(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Nor is a Pad fused across this to what follows."""
 
-    With oneDNN they fuse a Pad before a volume's kernel to it, and then take the output for as
-    small as without, on whose axes of size 1 a transpose would do nothing. They are wrong about
-    the shape of unequal dilations too, and such a call is none of theirs.
+    def padded(x: Any, w: Any) -> Any:
+        return run(x if tf.executing_eagerly() else tf.ensure_shape(x, x.shape), w)
+
+    return padded
+
+
+def _fuses_pad(call: Call) -> bool:
+    """Whether graphs may fuse a Pad before the call to it, as they do with oneDNN for volumes.
+
+    Then they take the output for as small as without, and lose a transpose behind it, if that does
+    nothing on axes of size 1; and with dilation and a bias the fused kernel ends the process.
     """
-    alike = len({*call.dilation}) == 1
-    return call.rank == 3 and not call.padded and alike and onednn()
+    return call.rank == 3 and not call.padded and onednn()
 
 
 def by_batches(call: Call, *, gradients: bool) -> bool:

@@ -21,7 +21,7 @@ from convspec.geometry import smallest_input
 from convspec.plan import Call
 
 from ._arrays import cast
-from ._kernel import channels_first, conv
+from ._kernel import by_batches, channels_first, conv
 
 
 def works(call: Call, **changes: Any) -> bool:
@@ -29,8 +29,10 @@ def works(call: Call, **changes: Any) -> bool:
     call = replace(call, **changes)
     if _mistaken(call):
         return False
-    kinds = _miniatures(call)
-    return all(_probe(kind) and (tf.executing_eagerly() or _infers(kind)) for kind in kinds)
+    graph = not tf.executing_eagerly()
+    if graph and _mixed_up(call):
+        return False
+    return all(_probe(kind) and (not graph or _infers(kind)) for kind in _miniatures(call))
 
 
 def _mistaken(call: Call) -> bool:
@@ -60,9 +62,20 @@ def differentiates(call: Call) -> bool:
 
 def works_in_graphs(call: Call) -> bool:
     """Whether a graph knows the shapes of a call like this one, which works, and its gradients."""
-    return call.rank == 0 or all(
-        _infers(kind) and _infers_gradients(kind) for kind in _miniatures(call)
-    )
+    if call.rank == 0:
+        return True
+    if _mixed_up(call):
+        return False
+    return all(_infers(kind) and _infers_gradients(kind) for kind in _miniatures(call))
+
+
+def _mixed_up(call: Call) -> bool:
+    """A volume's dilations that differ, which change places where graphs infer its shape.
+
+    What that comes to depends on the sizes, so that a miniature proves nothing.
+    """
+    differ = call.rank == 3 and len({*call.dilation}) > 1
+    return differ and not call.transposed and not by_batches(call, gradients=False)
 
 
 def _miniatures(call: Call) -> list[Call]:
