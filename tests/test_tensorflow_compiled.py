@@ -217,10 +217,16 @@ def test_what_cannot_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
     class Failing:
+        captured_inputs = ()
+
         def get_concrete_function(self, *_: Any) -> Any:
             return self
 
-        def __call__(self, *_: Any) -> Any:
+        @property
+        def inference_fn(self) -> Any:
+            return self
+
+        def call_preflattened(self, _: Any) -> Any:
             tried.append(1)
             raise tf.errors.UnimplementedError(None, None, "no XLA here")
 

@@ -97,9 +97,7 @@ def with_graph(
                 if not making.acquire(blocking=False):
                     return plain()  # while another thread makes one
                 try:
-                    graphs[wanted] = _graph(
-                        differentiable, wanted, (*arrays, g), vectorizes=vectorizes, xla=xla
-                    )
+                    graphs[wanted] = _graph(differentiable, wanted, (*arrays, g), xla=xla)
                 finally:
                     making.release()
             found: Sequence[Any] = graphs[wanted](*arrays, g)
@@ -131,12 +129,12 @@ def gradients(
 
 
 def _graph(
-    function: Function, wanted: Sequence[int], like: Sequence[Any], *, vectorizes: bool, xla: bool
+    function: Function, wanted: Sequence[int], like: Sequence[Any], *, xla: bool
 ) -> Function:
-    """:func:`gradients` of arrays, and a gradient, ``like`` these."""
+    """:func:`gradients` of arrays, and a gradient, ``like`` these; pfor never comes here."""
 
     def run(*given: Any) -> Any:
         *arrays, g = given
-        return gradients(function, arrays, wanted, g, vectorizes=vectorizes)
+        return gradients(function, arrays, wanted, g, vectorizes=True)
 
     return function_of(run, like, xla=xla)
