@@ -164,7 +164,44 @@ def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         call = replace(large, **{field: value})
         assert _slow.faster(call, gradients=True) == _slow.faster(call, gradients=False) == ""
     monkeypatch.setattr(_slow, "onednn", lambda: True)
-    assert _slow.faster(large, gradients=True) == ""
+    assert _slow.faster(large, gradients=False) == ""
+    assert _slow.faster(large, gradients=True) == "stack"
+    for field, value in (*others.items(), ("in_channels", 4), ("output_size", (9, 9, 9))):
+        assert _slow.faster(replace(large, **{field: value}), gradients=True) == ""
+
+
+def test_volumes_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume for each group, or a picture for each tap, whichever is faster; exactly."""
+    spec = ConvSpec(64, 8, (3, 2, 3), (2, 1, 1), 1, groups=4, bias=False, **ORDERS)
+    shape = (1, 6, 5, 4, 64)
+    rng = np.random.default_rng(11)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    g = tf.constant(integers(rng, spec.output_shape(shape), "float32"))
+    expected = convspec.reference(spec, x, w)
+    found = []
+    for onednn in (False, True):
+        monkeypatch.setattr(_slow, "onednn", lambda onednn=onednn: onednn)
+        plans = (adapter.TensorflowBackend(), adapter.DifferentiableBackend())
+        own, other = (len(plan.plan(resolve(spec, shape, None), ENV).calls) for plan in plans)
+        assert (own, other) == (4, 4 if onednn else 3)
+        monkeypatch.setattr(adapter, "DIFFERENTIABLE", plans[1])
+        arrays = [tf.constant(x), tf.constant(w)]
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = prepared(spec, shape)(*arrays)
+        assert np.array_equal(y, expected)
+        found.append(tape.gradient(y, arrays, g))
+        call = replace(plans[0].plan(resolve(spec, shape, None), ENV).calls[0], groups=4)
+        call = replace(call, in_channels=64, out_channels=8, kernel_size=(3, 2, 3))
+        for changed, taps in (
+            ({"in_channels": 32}, True),
+            ({"groups": 3, "in_channels": 3}, False),
+            ({"kernel_size": (1, 2, 3)}, onednn),
+        ):
+            assert _slow.by_taps(replace(call, **changed), gradients=False) is taps
+    for one, other_way, a in zip(*found, (x, w), strict=True):
+        assert np.array_equal(one, other_way)
+        assert (a * one.numpy()).sum() == (g.numpy() * expected).sum()
 
 
 def test_dilated_calls_are_dense_ones_on_samples() -> None:
@@ -273,6 +310,47 @@ def test_bound_operations(name: str, dtype: str) -> None:
     step = _arrays.bound(op, params)
     assert step is not None
     np.testing.assert_array_equal(step.function(tf.constant(x)).numpy(), expected(x))
+
+
+@pytest.mark.parametrize(
+    ("axis", "part"),
+    [
+        (0, slice(0, 3, 2)),
+        (1, slice(0, 3, 2)),
+        (1, slice(1, 3)),
+        (1, slice(1, 4, 2)),
+        (1, slice(0, 4, 3)),
+        (2, slice(0, 5, 2)),
+        (2, slice(2, 3, 4)),
+        (2, slice(1, 5, 3)),
+        (2, slice(3, 4, 3)),
+    ],
+)
+def test_gradients_of_slices(axis: int, part: slice) -> None:
+    """Those of StridedSlice are slow; here they are padding, also of an unknown batch."""
+    index = tuple(part if i == axis else slice(None) for i in range(3))
+    step = _arrays.bound("slice", {"index": index})
+    assert step is not None
+    x = tf.reshape(tf.range(60.0), (3, 4, 5))
+
+    def gradient(run: Callable[[Any], Any], x: Any) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = run(x)
+            z = tf.reduce_sum(y**2)
+        return y, tape.gradient(z, x)
+
+    expected = gradient(lambda x: x[index], x)
+    shape = [None if axis else 3, 4, 5]
+    graph = tf.function(lambda x: gradient(step.function, x))
+    traced = graph.get_concrete_function(tf.TensorSpec(shape))
+    kinds = {operation.type for operation in traced.graph.get_operations()}
+    assert "Slice" in kinds
+    assert "StridedSliceGrad" not in kinds
+    for found in (gradient(step.function, x), traced(x)):
+        for one, other in zip(found, expected, strict=True):
+            assert np.array_equal(one, other)
+    assert np.array_equal(step.function(x), expected[0])
 
 
 def test_sizes_of_more_than_32_bits() -> None:

@@ -27,7 +27,7 @@ from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
 from ._probe import differentiates, works, works_in_graphs
-from ._slow import faster, onednn
+from ._slow import by_taps, faster, onednn
 
 
 class TensorflowBackend(PlanBackend):
@@ -128,8 +128,8 @@ class TensorflowBackend(PlanBackend):
         if quicker := faster(call, gradients=self.differentiates):
             return quicker
         if call.rank == 3 and call.groups > 1:  # known: no 3-D kernel has groups outside XLA
-            return _missing(call)
-        return "" if works(call) else _missing(call)
+            return _missing(call, gradients=self.differentiates)
+        return "" if works(call) else _missing(call, gradients=self.differentiates)
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return mode == "reflect" and rank <= 3
@@ -301,7 +301,7 @@ class DifferentiableBackend(TensorflowBackend):
             return "padding"
         if missing or differentiates(call):
             return missing
-        return _missing(call)
+        return _missing(call, gradients=True)
 
 
 class ChannelsFirstBackend(TensorflowBackend):
@@ -385,14 +385,11 @@ def _pads_itself(call: Call) -> bool:
     return call.rank == 2 and all(lo >= 0 and hi >= 0 for lo, hi in call.padding)
 
 
-def _missing(call: Call) -> str:
+def _missing(call: Call, *, gradients: bool) -> str:
     """Which one thing to rewrite away, for a call that does not work as it is."""
     plain = (1,) * call.rank
-    # Many groups cost fewer kernel calls as taps of the first axis, each with its groups.
     if call.groups > 1:
-        if call.rank == 3 and not call.transposed and call.groups > call.kernel_size[0]:
-            return "rank"
-        return "groups"
+        return "rank" if by_taps(call, gradients=gradients) else "groups"
     if call.dilation != plain and works(call, dilation=plain):
         return "dilation"
     if call.transposed:
