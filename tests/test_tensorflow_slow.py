@@ -15,7 +15,7 @@ import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec
 from convspec.backend import Environment
 from convspec.problem import resolve
-from convspec_tensorflow import _arrays, _gradients, _slow
+from convspec_tensorflow import _arrays, _gradients, _probe, _slow
 from generators import integers
 
 ORDERS = {"layout": "NDHWC", "weight_layout": "DHWIO"}
@@ -504,3 +504,31 @@ def test_channels_first_as_they_are(spec: ConvSpec, shape: tuple[int, ...]) -> N
     assert np.array_equal(y, expected)
     for a, da in zip((x, w), tape.gradient(y, arrays, tf.constant(c)), strict=True):
         assert (a * da.numpy()).sum() == (c * expected).sum()  # linear in each
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_strided_points_are_dense_with_gradients(
+    groups: int, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN's gradient by the weight would write beyond its memory (KNOWN_UPSTREAM.md)."""
+    monkeypatch.setattr(_probe, "onednn", lambda: True)
+    monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+    spec = ConvSpec(
+        4, 4, 1, (2, 3), groups=groups, transposed=transposed, bias=False, layout="NHWC"
+    )
+    shape = (2, 7, 8, 4)
+    calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls
+    assert {call.stride for call in calls} == {(1, 1)}
+    rng = np.random.default_rng(2)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    expected = convspec.reference(spec, x, w)
+    arrays = [tf.constant(x), tf.constant(w)]
+    run = prepared(spec, shape)
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = run(*arrays)
+        assert np.array_equal(y, expected)
+        for a, da in zip((x, w), tape.gradient(y, arrays), strict=True):
+            assert (a * da.numpy()).sum() == expected.sum()

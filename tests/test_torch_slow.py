@@ -11,7 +11,7 @@ import convspec
 from convspec import ConvSpec
 from convspec.algorithms import KEPT_BYTES
 from convspec.backend import Environment, Kernel
-from convspec.problem import Problem
+from convspec.problem import Problem, resolve
 from convspec_torch import TorchBackend, _backend, _kernel, backend
 from convspec_torch._backend import RecordedBackend
 from generators import integers
@@ -173,3 +173,23 @@ def test_a_single_channel_is_taken_as_it_lies(shape: tuple[int, ...]) -> None:
     g = integers(rng, y.shape, "float32")
     for array, da in zip((x, w), torch.autograd.grad(y, arrays, torch.tensor(g)), strict=True):
         assert (array * da.numpy()).sum() == (g * expected).sum()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("stride", [(2, 2), (1, 3)])
+def test_strided_points_are_dense(layout: str, stride: tuple[int, int]) -> None:
+    """oneDNN's gradient by the weight would write beyond its memory (KNOWN_UPSTREAM.md)."""
+    spec = ConvSpec(3, 2, 1, stride, bias=False, layout=layout)
+    shape = (2, 3, 9, 10) if layout == "NCHW" else (2, 9, 10, 3)
+    env = Environment("float32", "float32")
+    (call,) = TorchBackend().plan(resolve(spec, shape, None), env).calls
+    assert call.stride == (1, 1)
+    rng = np.random.default_rng(2)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    arrays = [torch.tensor(x), torch.tensor(w)]
+    arrays[0] = arrays[0].to(memory_format=torch.channels_last)
+    y = spec(*(a.requires_grad_() for a in arrays))
+    expected = convspec.reference(spec, x, w)
+    assert np.array_equal(y.detach(), expected)
+    for a, da in zip((x, w), torch.autograd.grad(y.sum(), arrays), strict=True):
+        assert (a * da.numpy()).sum() == expected.sum()

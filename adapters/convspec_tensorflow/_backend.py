@@ -26,7 +26,7 @@ from ._dtensor import refusing_split_space
 from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
-from ._probe import differentiates, works, works_in_graphs
+from ._probe import differentiates, works, works_in_graphs, writes_elsewhere
 from ._slow import by_taps, faster, onednn
 
 
@@ -297,6 +297,8 @@ class DifferentiableBackend(TensorflowBackend):
 
     def lacks(self, call: Call) -> str:
         missing = super().lacks(call)
+        if not missing and writes_elsewhere(call):
+            return "stride" if not call.transposed else "transposed" if call.symbolic else "phases"
         if not missing and explicit(call):
             return "padding"
         if missing or differentiates(call):

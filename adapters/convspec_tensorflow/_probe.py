@@ -22,6 +22,7 @@ from convspec.plan import Call
 
 from ._arrays import cast
 from ._kernel import by_batches, channels_first, conv
+from ._slow import onednn
 
 
 def works(call: Call, **changes: Any) -> bool:
@@ -67,6 +68,16 @@ def works_in_graphs(call: Call) -> bool:
     if _mixed_up(call):
         return False
     return all(_infers(kind) and _infers_gradients(kind) for kind in _miniatures(call))
+
+
+def writes_elsewhere(call: Call) -> bool:
+    """Whether the kernel that computes the gradient of the weight spoils memory that is others'.
+
+    oneDNN's does so for one position of the kernel and pictures taken in strides, of less than 16
+    channels (uxlfoundation/oneDNN#6035). Nothing is tried: it ends the process much later.
+    """
+    single = {*call.kernel_size} == {1} != {*call.stride}
+    return call.device == "cpu" and onednn() and single and call.rank in (1, 2)
 
 
 def _mixed_up(call: Call) -> bool:

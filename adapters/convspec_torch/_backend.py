@@ -21,7 +21,7 @@ from convspec.toolkit import PlanBackend
 from . import _arrays, _snippets
 from ._dtensor import takes_shards, without_shards
 from ._guards import guard_of
-from ._kernel import conv, step
+from ._kernel import conv, step, writes_elsewhere
 from ._slow import differentiable, either, small
 
 STRIDED = torch.strided
@@ -117,7 +117,7 @@ class TorchBackend(PlanBackend):
         limits = map(max, call.stride, call.dilation)
         if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):
             return "padding"
-        return ""
+        return "stride" if writes_elsewhere(call) else ""
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return rank <= 3 and dtype in ("float32", "float64")

@@ -103,13 +103,18 @@ def dilation(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> No
 
 
 def stride(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
-    """A strided convolution is every s-th position of the dense one."""
+    """A strided convolution is every s-th position of the dense one.
+
+    Along an axis on which the kernel has one tap, it is the dense one of every s-th position.
+    """
     if call.padded or any(step != 1 for step in call.input_dilation):
         return padding(work, call, x, w, b)
-    dense = tuple((n - 1) * s + 1 for n, s in zip(call.output_size, call.stride, strict=True))
+    axes = list(zip(call.spatial, call.output_size, call.stride, call.extents, strict=True))
+    dense = tuple(n if e == 1 else (n - 1) * s + 1 for _, n, s, e in axes)
     # What lies behind the last window is left out, so that the dense output ends with it.
-    for letter, n, e in zip(call.spatial, dense, call.extents, strict=True):
-        x = plan.slice_axis(x, call.x_layout.index(letter), 0, n - 1 + e)
+    for letter, n, s, e in axes:
+        count, step = (n, s) if e == 1 else ((n - 1) * s + e, 1)
+        x = plan.slice_axis(x, call.x_layout.index(letter), 0, count, step)
     inner = replace(
         call,
         stride=(1,) * call.rank,
@@ -117,8 +122,9 @@ def stride(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
         input_size=tuple(x.shape[call.x_layout.index(letter)] for letter in call.spatial),
     )
     y = work.conv(inner, x, w, b)
-    for letter, n, s in zip(call.spatial, call.output_size, call.stride, strict=True):
-        y = plan.slice_axis(y, call.y_layout.index(letter), 0, n, s)
+    for letter, n, s, e in axes:
+        if e != 1:
+            y = plan.slice_axis(y, call.y_layout.index(letter), 0, n, s)
     return y
 
 
