@@ -52,7 +52,9 @@ def test_only_the_kernels_for_avx512_are_excused() -> None:
     excused = {name: CHECK["needs"](path) for name, path in CHECK["scripts"]().items()}
     assert {name: flags for name, flags in excused.items() if flags} == {
         "tensorflow_one_channel": ["avx512f"],
+        "tensorflow_strided_point": ["avx512f"],
         "torch_one_channel_strides": ["avx512f"],
+        "torch_strided_point": ["avx512f"],
     }
 
 

@@ -415,3 +415,44 @@ def test_everything_with_and_without_onednn() -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_second_gradients_of_slices(jit: bool) -> None:
+    """In what XLA compiles, the gradient of the operation Slice has none of its own."""
+    spec = ConvSpec(2, 2, 3, padding=1, padding_mode="circular", bias=False, layout="NHWC")
+    x, w, _ = arrays(spec, 4, 2)
+
+    @tf.function(jit_compile=jit)
+    def second(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(spec(x, w) ** 2) / 2
+            g = inner.gradient(loss, x)
+        return outer.gradient(g, x, output_gradients=x)
+
+    with tf.GradientTape() as tape:  # it is linear: the second derivative along x is the first
+        tape.watch(x)
+        loss = tf.reduce_sum(spec(x, w) ** 2) / 2
+    assert np.array_equal(second(x), tape.gradient(loss, x))
+
+
+def test_cotangents_of_unknown_rank() -> None:
+    """As tf.py_function gives them."""
+    spec = ConvSpec(4, 4, 3, groups=2, bias=False, layout="NHWC")
+    x, w, _ = arrays(spec, 5, 2)
+
+    @tf.function
+    def gradients(x: tf.Tensor, w: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            twice = tf.py_function(lambda y: y * 2.0, [spec(x, w)], tf.float32)
+        return tape.gradient(twice, [x, w])
+
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = spec(x, w) * 2.0
+    for found, exact in zip(gradients(x, w), tape.gradient(y, [x, w]), strict=True):
+        assert np.array_equal(found, exact)

@@ -518,8 +518,10 @@ def test_strided_points_are_dense_with_gradients(
         4, 4, 1, (2, 3), groups=groups, transposed=transposed, bias=False, layout="NHWC"
     )
     shape = (2, 7, 8, 4)
-    calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls
-    assert {call.stride for call in calls} == {(1, 1)}
+    for device in ("custom", "cpu"):
+        env = replace(ENV, device=device)
+        calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), env).calls
+        assert {call.stride for call in calls} == {(1, 1)}
     rng = np.random.default_rng(2)
     x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
     expected = convspec.reference(spec, x, w)

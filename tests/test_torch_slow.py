@@ -193,3 +193,23 @@ def test_strided_points_are_dense(layout: str, stride: tuple[int, int]) -> None:
     assert np.array_equal(y.detach(), expected)
     for a, da in zip((x, w), torch.autograd.grad(y.sum(), arrays), strict=True):
         assert (a * da.numpy()).sum() == expected.sum()
+
+
+def test_strided_points_are_exported() -> None:
+    """With sizes that are not known: a dense one of every few positions would guard on them."""
+    spec = ConvSpec(3, 2, (1, 1), 2, bias=False)
+    rng = np.random.default_rng(2)
+    x, w = (torch.tensor(integers(rng, s, "float32")) for s in ((2, 3, 9, 10), spec.weight_shape))
+
+    class Module(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return spec(x, w)
+
+    size = torch.export.Dim
+    sizes = {0: size("n"), 2: size("h", min=8, max=512), 3: size("w", min=8, max=512)}
+    program = torch.export.export(Module(), (x,), dynamic_shapes=(sizes,))
+    other = torch.tensor(integers(rng, (1, 3, 12, 17), "float32"))
+    for array in (x, other):
+        assert np.array_equal(
+            program.module()(array), convspec.reference(spec, array.numpy(), w.numpy())
+        )

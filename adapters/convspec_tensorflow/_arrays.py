@@ -38,7 +38,7 @@ def device_of(x: Any) -> str:
     else:
         kinds = [d.device_type.lower() for d in tf.config.list_logical_devices()]
         kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
-    return XLA if kind == "cpu" and not tf.executing_eagerly() and _compiled() else kind
+    return XLA if kind == "cpu" and _under_xla() else kind
 
 
 #: The CPU, in what XLA compiles: its kernels are others.
@@ -53,6 +53,10 @@ def _compiled() -> bool:
     except ImportError:
         return False
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+
+
+def _under_xla() -> bool:
+    return not tf.executing_eagerly() and _compiled()
 
 
 def recording() -> bool:
@@ -96,7 +100,7 @@ def tied(a: Any, b: Any) -> Any:
     nothing; accelerators would have to wait for where it begins.
     """
     nothing = tf.reduce_sum(b[:0])
-    if not _only_cpu():
+    if not _only_cpu() or a.shape.rank is None or _under_xla():
         return a + tf.cast(nothing, a.dtype)
     begin = [tf.cast(nothing, tf.int32), *[0] * (a.shape.rank - 1)]
     return tf.slice(a, begin, shape_of(a))
@@ -162,7 +166,7 @@ def pad(x: Any, *, pairs: Any, mode: str) -> Any:
 
 def _slice(x: Any, *, index: tuple[slice, ...]) -> Any:
     """Of sizes that are known when the graph runs; what is known before stays so."""
-    if any(part.step not in (None, 1) for part in index):
+    if any(part.step not in (None, 1) for part in index) or _under_xla():
         return x[index]
     begin = [0 if part.start is None else part.start for part in index]
     ends = zip(begin, (part.stop for part in index), strict=True)
@@ -196,16 +200,18 @@ def _bound_pad(pairs: Any, mode: str) -> Callable[[Any], Any]:
 
 def _bound_slice(index: tuple[slice, ...]) -> Callable[[Any], Any]:
     """By the operation Slice, whose gradient is a Pad: that of StridedSlice, which ``x[index]`` is,
-    takes 5 to 25 times as long on the CPU (TensorFlow 2.21, float32, 2 cores, 5 to 50 MB).
+    takes 5 to 25 times as long on the CPU (TensorFlow 2.21, float32, 2 cores, 5 to 50 MB). In what
+    XLA compiles it is another, which has no gradient of its own; there ``x[index]`` is as fast.
     """
     begin = [part.start or 0 for part in index]
     size = [-1 if p.stop is None else p.stop - (p.start or 0) for p in index]
-    if min(begin) < 0 or min(size) < -1 or 0 in size:
+    ends = [part.stop is not None and part.stop <= (part.start or 0) for part in index]
+    if min(begin) < 0 or any(ends):
         return lambda x: x[index]  # from the end; or nothing, of whose Pad XLA ends the process
     stepped = [axis for axis, part in enumerate(index) if part.step not in (None, 1)]
     if not stepped:
         where = {"begin": _integers(begin), "size": _integers(size)}
-        return lambda x: tf.raw_ops.Slice(input=x, **where)
+        return lambda x: x[index] if _under_xla() else tf.raw_ops.Slice(input=x, **where)
     axis, part = stepped[0], index[stepped[0]]
     alone = all(other == slice(None) for other in (*index[:axis], *index[axis + 1 :]))
     if not alone or part.step < 0 or part.stop is None:
@@ -227,7 +233,7 @@ def _bound_every(axis: int, positions: range) -> Callable[[Any], Any]:
         if eager and not recording() and _only_cpu():
             return tf.raw_ops.GatherV2(params=x, indices=chosen, axis=axis)
         known = x.shape[axis] is not None and unknown <= 1
-        if known and _only_cpu() and (eager or not _compiled()):
+        if known and _only_cpu() and not _under_xla():
             return _first_of_each(x, axis, positions)
         return x[(*[slice(None)] * axis, slice(positions.start, positions.stop, positions.step))]
 

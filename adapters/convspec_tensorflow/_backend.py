@@ -297,7 +297,7 @@ class DifferentiableBackend(TensorflowBackend):
 
     def lacks(self, call: Call) -> str:
         missing = super().lacks(call)
-        if not missing and writes_elsewhere(call):
+        if not missing and writes_elsewhere(call):  # residues want sizes that are known
             return "stride" if not call.transposed else "transposed" if call.symbolic else "phases"
         if not missing and explicit(call):
             return "padding"

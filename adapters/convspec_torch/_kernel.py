@@ -83,11 +83,16 @@ def writes_elsewhere(call: Call) -> bool:
 
     oneDNN's does so for one position of the kernel and pictures taken in strides, of less than 16
     channels, if they lie channels last (uxlfoundation/oneDNN#6035). A dense call on the positions
-    that count takes as long, and less in row-major memory: 1/1.0 to 1/2.7 (2.13, AVX-512).
+    that count takes as long, and less in row-major memory: 1/1.0 to 1/2.7 (2.13, AVX-512). Signals,
+    volumes, groups, padding and transposed calls get other kernels (random ones, each allocation
+    before a page that may not be touched).
+
+    Not where a program is exported: it could not prove that the positions are there.
     """
     single = {*call.kernel_size} == {1} != {*call.stride}
     dense = call.groups == 1 and not (call.transposed or call.padded)
-    return call.rank == 2 and call.device == "cpu" and single and dense
+    exported = call.symbolic and torch.compiler.is_exporting()
+    return call.rank == 2 and call.device == "cpu" and single and dense and not exported
 
 
 def _ambiguous(call: Call) -> bool:
