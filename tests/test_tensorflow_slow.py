@@ -534,3 +534,22 @@ def test_strided_points_are_dense_with_gradients(
         assert np.array_equal(y, expected)
         for a, da in zip((x, w), tape.gradient(y, arrays), strict=True):
             assert (a * da.numpy()).sum() == expected.sum()
+
+
+@pytest.mark.parametrize("column", [1, 2])
+def test_one_channel_and_one_column_transposed(column: int) -> None:
+    """Whose gradient by the input is the forward call that oneDNN mistakes; a trial may not see."""
+    spec = ConvSpec(2, 2, (1, 2, 7), (1, 1, 2), groups=2, transposed=True, bias=False)
+    shape = (2, 2, 1, 3, column)
+    calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls
+    assert all(call.transposed for call in calls) == (column > 1)
+    rng = np.random.default_rng(2)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    expected = convspec.reference(spec, x, w)
+    arrays = [tf.constant(x), tf.constant(w)]
+    for _ in range(3):
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = spec(*arrays)
+        for a, da in zip((x, w), tape.gradient(y, arrays), strict=True):
+            assert (a * da.numpy()).sum() == expected.sum()

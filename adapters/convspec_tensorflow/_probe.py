@@ -28,7 +28,7 @@ from ._slow import onednn
 def works(call: Call, **changes: Any) -> bool:
     """Whether a call like this one, with some fields changed, gives right answers here."""
     call = replace(call, **changes)
-    if _mistaken(call):
+    if not call.transposed and _mistaken(call):
         return False
     graph = not tf.executing_eagerly()
     if graph and _mixed_up(call):
@@ -42,13 +42,11 @@ def _mistaken(call: Call) -> bool:
     oneDNN takes such an input's strides for another's and reads other memory, which may hold the
     right numbers by chance; so a trial proves nothing.
     """
-    columns = call.output_size[-1:]
-    return (
-        not call.transposed
-        and call.in_channels == 1
-        and len(set(call.stride)) > 1
-        and not (isinstance(columns[0], int) and columns[0] > 1)
-    )
+    channels, size = call.in_channels, call.output_size
+    if call.transposed:  # its gradient by the input is a forward call
+        channels, size = call.out_channels, call.input_size
+    several = all(isinstance(columns, int) and columns > 1 for columns in size[-1:])
+    return channels == 1 and len(set(call.stride)) > 1 and not several
 
 
 def differentiates(call: Call) -> bool:
@@ -56,9 +54,11 @@ def differentiates(call: Call) -> bool:
 
     In graphs, too: an eager tape may form them in one, as for Jacobians.
     """
-    return call.rank == 0 or all(
-        _probe_gradients(kind) and _infers_gradients(kind) for kind in _miniatures(call)
-    )
+    if call.rank == 0:
+        return True
+    if call.transposed and _mistaken(call):
+        return False
+    return all(_probe_gradients(kind) and _infers_gradients(kind) for kind in _miniatures(call))
 
 
 def works_in_graphs(call: Call) -> bool:
