@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,11 +19,12 @@ from convspec.plan import Call, Step
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
-from . import _arrays, _snippets
+from . import _arrays, _snippets, _ways
+from ._autograd import differentiable
 from ._dtensor import takes_shards, without_shards
 from ._guards import guard_of
 from ._kernel import conv, step, writes_elsewhere
-from ._slow import differentiable, either, small
+from ._slow import either, small
 
 STRIDED = torch.strided
 #: What autocast reads in another type: every floating one but float64.
@@ -39,6 +41,8 @@ class TorchBackend(PlanBackend):
     element_types = dtypes.ALL
     #: Whether oneDNN may be asked by name, which nothing can record.
     direct = True
+    #: Whether calls, and their gradients, may take other ways than aten's, which only autograd can.
+    own = True
 
     @property
     def capabilities(self) -> Capabilities:
@@ -134,22 +138,34 @@ class TorchBackend(PlanBackend):
             return dtype  # accelerators accumulate half types in float32 themselves
         return chosen
 
+    def plan(self, problem: Problem, env: Environment) -> Lowered:
+        lowered = super().plan(problem, env)
+        if env.traced:
+            return lowered
+        told = [note for call in lowered.calls for note in _ways.notes(call)]
+        return replace(lowered, notes=tuple(dict.fromkeys([*lowered.notes, *told])))
+
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
+        if env.traced:
+            run = PlanBackend.prepare(TRACED, problem, env)
+            return _arrays.held_to(problem.conditions, run) if problem.conditions else run
         run = super().prepare(problem, env)
         if problem.rank > 2 and any(map(small, self.plan(problem, env).calls)):
-            recorded = PlanBackend.prepare(RECORDED, problem, env)
-            run = recorded if env.traced else either(run, recorded)
-        if not env.traced:
-            return takes_shards(run, problem, env)
-        return _arrays.held_to(problem.conditions, run) if problem.conditions else run
+            run = either(run, PlanBackend.prepare(RECORDED, problem, env))
+        return takes_shards(run, problem, env)
 
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
-        recorded = any(map(small, self.plan(problem, env).calls))
-        return RECORDED.plan(problem, env).notes if recorded else ()
+        lowered = self.plan(problem, env)
+        told: tuple[str, ...] = ()
+        if any(map(small, lowered.calls)):
+            lowered = RECORDED.plan(problem, env)
+            told = lowered.notes
+        notes = [note for call in lowered.calls for note in _ways.gradient_notes(call)]
+        return tuple(dict.fromkeys([*told, *notes]))
 
     def bound(self, op: str, params: dict[str, Any]) -> Step:
         if op == "conv":
-            return step(params["call"], direct=self.direct)
+            return step(params["call"], direct=self.direct, own=self.own)
         if op == "permute":  # what a view costs is reading its arguments: the method's take longer
             return Step(torch.permute, (params["axes"],))
         return super().bound(op, params)
@@ -177,7 +193,7 @@ class TorchBackend(PlanBackend):
 
 
 class RecordedBackend(TorchBackend):
-    """By aten's convolution alone, which autograd, transforms and compilers know."""
+    """By what autograd knows: aten's convolution, and the functions of this package."""
 
     direct = False
 
@@ -185,7 +201,14 @@ class RecordedBackend(TorchBackend):
         return super().lacks(call) or ("samples" if small(call) else "")
 
 
+class TracedBackend(RecordedBackend):
+    """By aten's convolution alone, which transforms and compilers know."""
+
+    own = False
+
+
 RECORDED = RecordedBackend()
+TRACED = TracedBackend()
 
 
 def _held(x: Any) -> Any:

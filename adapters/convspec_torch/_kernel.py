@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +12,9 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 
 from convspec.plan import Call, Step
 
+from ._depthwise import padded
 from ._slow import ONEDNN, small
+from ._ways import ways, wide
 
 FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -18,6 +22,9 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 
 def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
+    if wide(call):
+        more = _padded(x, call)
+        x, call = more, call if more is x else _without_last(call)
     function, rest = _plain(call)
     if 1 in w.shape:
         w = _row_major(w)
@@ -26,31 +33,77 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     return _row_major(function(_row_major(x), w, b, *rest))
 
 
-def step(call: Call, *, direct: bool) -> Step:
-    """:func:`conv` for one call of known sizes, ``direct`` if oneDNN may be asked by name."""
+def step(call: Call, *, direct: bool, own: bool) -> Step:
+    """:func:`conv` for one call of known sizes.
+
+    Args:
+        direct: whether oneDNN may be asked by name.
+        own: whether the call, and its gradients, may take ways of their own.
+    """
+    plain = _step(call, direct=direct)
+    found = None
+    if own:
+        function, rest = plain
+        biased = call.bias
+
+        def run(x: Any, w: Any, b: Any) -> Any:
+            return function(x, w, b, *rest) if biased else function(x, w, *rest)
+
+        found = ways(call, run, partial(gradients, call))
+    return plain if found is None else Step(found.run)
+
+
+def gradients(call: Call, g: Any, x: Any, w: Any, mask: Sequence[bool]) -> Sequence[Any]:
+    """aten's gradients by x, weight and bias, those of the mask, for that of the output."""
+    if 1 in w.shape:
+        w = _row_major(w)
+    if _ambiguous(call):
+        x, g = _row_major(x), _row_major(g)
+    padding, extra = [lo for lo, _ in call.padding], list(call.output_padding)
+    rest = call.stride, padding, call.dilation, call.transposed, extra, call.groups, [*mask]
+    bias = [call.out_channels] if mask[2] else None
+    found: Sequence[Any] = torch.ops.aten.convolution_backward(g, x, w, bias, *rest)
+    return found
+
+
+def _step(call: Call, *, direct: bool) -> Step:
     function, rest = _plain(call)
     if direct and small(call):
         amounts = [lo for lo, _ in call.padding]
         function, rest = ONEDNN, (amounts, call.stride, call.dilation, call.groups)
-    wide, narrow = call.in_channels, call.out_channels // call.groups
+    many, few = call.in_channels, call.out_channels // call.groups
     if not call.transposed:
-        wide, narrow = call.out_channels, call.in_channels // call.groups
-    w_shape = (wide, narrow, *call.kernel_size)
+        many, few = call.out_channels, call.in_channels // call.groups
+    w_shape = (many, few, *call.kernel_size)
     ambiguous = _ambiguous(call)
     if not ambiguous and 1 not in w_shape:
         return Step(function, rest if call.bias else (None, *rest))
     w_strides = _strides(w_shape)
     x_strides = _strides((call.batch, call.in_channels, *call.input_size))
+    rest_of_padded = _plain(_without_last(call))[1] if wide(call) else None
 
     def careful(x: Any, w: Any, b: Any = None) -> Any:
         if w.stride() != w_strides:
             w = _row_major(w)
+        if rest_of_padded is not None:
+            more = _padded(x, call)
+            return function(more, w, b, *(rest if more is x else rest_of_padded))
         if not ambiguous:
             return function(x, w, b, *rest)
         y = function(x if x.stride() == x_strides else _row_major(x), w, b, *rest)
         return _row_major(y) if torch.is_grad_enabled() else y
 
     return Step(careful)
+
+
+def _padded(x: Any, call: Call) -> Any:
+    """x, of a wide call, perhaps padded along its last axis."""
+    return padded(x, call.padding[-1][0], call.dilation[-1])
+
+
+def _without_last(call: Call) -> Call:
+    """The call that pads along all axes but the last."""
+    return replace(call, padding=(*call.padding[:-1], (0, 0)))
 
 
 def _plain(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:

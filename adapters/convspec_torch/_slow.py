@@ -10,24 +10,23 @@ backward pass. So what is recorded, by autograd, a transform, a mode or a compil
 way: two halves of the volume, as a batch of two, get oneDNN in both directions, 1.9 to 6 times as
 fast with channels first, 2.1 to 8 times with channels last.
 
-Nothing else that was tried was faster on the workloads of ``convspec bench``: oneDNN's own kernels
-for signals, pictures, groups, dilation and transposed convolutions beat sums over taps, stacked
-taps and phases.
+What is slow for other reasons is in :mod:`convspec_torch._ways`. Of the rest of the workloads of
+``convspec bench`` nothing that was tried was faster: oneDNN's own kernels for signals, pictures,
+groups, dilation and transposed convolutions beat sums over taps, stacked taps and phases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from convspec.backend import Kernel
 from convspec.plan import Call
 
-from ._guards import PLAIN
+from ._autograd import recorded
+from ._ways import alone
 
 #: oneDNN by its name: x, weight, bias or None, padding, stride, dilation, groups.
 ONEDNN = torch.ops.aten.mkldnn_convolution
@@ -44,7 +43,7 @@ def small(call: Call) -> bool:
 
     Not on accelerators. Not where a process group is: the arrays may then be partitioned.
     """
-    if call.device != "cpu" or call.dtype != "float32" or call.symbolic or not _alone():
+    if call.device != "cpu" or call.dtype != "float32" or call.symbolic or not alone():
         return False
     if call.transposed or call.rank != 3 or call.groups > 1 or call.batch != 1:
         return False
@@ -57,32 +56,10 @@ def small(call: Call) -> bool:
     return bool(call.output_size[0] > 1 and call.multiplications >= WORTHWHILE)
 
 
-def either(direct: Kernel, recorded: Kernel) -> Kernel:
-    """``direct`` for arrays whose call nothing records, ``recorded`` for all others."""
+def either(direct: Kernel, recording: Kernel) -> Kernel:
+    """``direct`` for arrays whose call nothing records, ``recording`` for all others."""
 
     def run(*arrays: Any) -> Any:
-        return (recorded if _recorded(arrays) else direct)(*arrays)
+        return (recording if recorded(arrays) else direct)(*arrays)
 
     return run
-
-
-def _recorded(arrays: Sequence[Any]) -> bool:
-    """Whether autograd, a transform, a tracer or a mode takes notice, or oneDNN is switched off."""
-    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
-    if modes or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
-        return True
-    return any(type(array) not in PLAIN or differentiable(array) for array in arrays)
-
-
-def differentiable(x: torch.Tensor) -> bool:
-    """Whether autograd, forward-mode gradients or a transform of torch.func has hold of ``x``."""
-    if torch.is_grad_enabled() and x.requires_grad:
-        return True
-    return forward_ad.unpack_dual(x).tangent is not None or bool(
-        torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
-
-
-def _alone() -> bool:
-    group = torch.distributed
-    return not (group.is_available() and group.is_initialized())

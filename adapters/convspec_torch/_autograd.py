@@ -1,0 +1,59 @@
+"""What takes notice of a call, and a call whose gradients are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.autograd import forward_ad
+
+from ._guards import PLAIN
+
+if TYPE_CHECKING:
+    from ._ways import Ways
+
+
+def noticed(tensors: Sequence[Any]) -> bool:
+    """Whether a transform, a mode or a tracer takes notice, or oneDNN is switched off."""
+    modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
+    if modes or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
+        return True
+    return any(type(tensor) not in PLAIN or _transformed(tensor) for tensor in tensors)
+
+
+def recorded(tensors: Sequence[Any]) -> bool:
+    """Whether anything takes notice, autograd included."""
+    return noticed(tensors) or watched(tensors)
+
+
+def watched(tensors: Sequence[Any]) -> bool:
+    """Whether autograd records what is computed of any of these."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def differentiable(x: torch.Tensor) -> bool:
+    """Whether autograd, forward-mode gradients or a transform of torch.func has hold of ``x``."""
+    return watched([x]) or _transformed(x)
+
+
+def _transformed(x: torch.Tensor) -> bool:
+    if forward_ad.unpack_dual(x).tangent is not None:
+        return True
+    functorch = torch._C._functorch  # autograd's own batches of gradients are the older kind
+    return bool(functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x))
+
+
+class Convolution(torch.autograd.Function):  # type: ignore[misc]
+    """Of x, weight, bias or None, and the :class:`~convspec_torch._ways.Ways` of their call."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, w: Any, b: Any, ways: Ways) -> Any:
+        ctx.save_for_backward(x, w)
+        ctx.ways = ways
+        return ways.forward(x, w, b)
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, w = ctx.saved_tensors
+        return *ctx.ways.backward(g, x, w, ctx.needs_input_grad[:3]), None

@@ -1,0 +1,242 @@
+"""Calls, and their gradients, for which there is a faster way than aten's on the CPU.
+
+Every bound here is measured (torch 2.13, AVX-512, float32, 2 cores, ratios of interleaved medians
+over aten's call, random shapes in both orders of memory; of gradients each on its own), and again
+with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first, unless said.
+
+- A convolution onto up to four channels, or the gradient by an input of so many, is 1.2 to 9 times
+  as fast as a sum of shifted products (:mod:`convspec_torch._few`), with strides 1.1 to 8 times; by
+  vectors of 8 onto one or two 0.8 to 9 times, 2.0 in the mean, onto more 0.4 to 4, with strides
+  0.9 to 5.
+- The gradient by the weight of a depthwise signal is 2 to 9 times as fast upright, that of a
+  picture whose kernel is more than three columns wide 1.2 to 10 times by three columns at a time,
+  that of a volume 1.2 to 30 times by its planes, if its rows lie end to end in memory or it is one
+  sample (:mod:`convspec_torch._depthwise`).
+- The gradient by the input of a depthwise volume, or of a dilated signal or picture, is 1.7 to 40
+  times as fast as a convolution of the same kind.
+- A depthwise volume in rows whose kernel is three positions wide is 1.0 to 3 times as fast by way
+  of channels last, copies included.
+- Depthwise signals, and pictures in rows, that are padded by 7 and more at both ends of the last
+  axis are 4 to 30 times as fast if that is done beforehand, dilated ones 1.2 to 9 times.
+
+In eager mode alone: what transforms, modes, compilers and second derivatives record is aten's call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+
+from convspec.plan import Call
+
+from . import _depthwise, _few
+from ._autograd import Convolution, noticed, watched
+
+#: Up to as many channels are few; without strides only as many as a vector of 16 gains from.
+FEW_CHANNELS = 4
+FEW_DENSE_CHANNELS = 4 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 2
+#: From so many multiplications on; with strides from so many for each of the few channels.
+FEW_WORTHWHILE = 2**24
+STRIDED_WORTHWHILE = 2**24.5
+#: With strides from so many channels on the other side on, and up to so many inputs of a window.
+OTHER_CHANNELS = 32
+WINDOW = 16
+#: Depthwise calls, from so many multiplications on: by the input, by the weight and forward.
+WORTHWHILE = 2**21
+VOLUMES_WORTHWHILE = 2**22
+
+#: Whether torch has oneDNN.
+ONEDNN = torch.backends.mkldnn.is_available()
+
+Way = Callable[[Any, Any], Any]
+#: A way, and what it does in words; None and nothing where aten's is as fast.
+Choice = tuple[Way | None, str]
+NONE: Choice = (None, "")
+
+
+@dataclass(frozen=True)
+class Ways:
+    """A call and its gradients.
+
+    Attributes:
+        plain: aten's call, of x, weight and bias or None.
+        backward_plain: aten's gradients, of that of the output, x, weight and a mask.
+        own: the call of x and weight; it gives None where the order of x in memory makes aten's
+            the faster one; so do the next two.
+        by_x: the gradient by x, of that of the output and the weight.
+        by_weight: the gradient by the weight, of x and the gradient of the output.
+    """
+
+    plain: Callable[..., Any]
+    backward_plain: Callable[..., Any]
+    own: Way | None = None
+    by_x: Way | None = None
+    by_weight: Way | None = None
+
+    def run(self, x: Any, w: Any, b: Any = None) -> Any:
+        tensors = (x, w) if b is None else (x, w, b)
+        recording = watched(tensors)
+        if (self.own is None and not recording) or noticed(tensors):
+            return self.plain(x, w, b)
+        return Convolution.apply(x, w, b, self) if recording else self.forward(x, w, b)
+
+    def forward(self, x: Any, w: Any, b: Any) -> Any:
+        y = None if self.own is None else self.own(x, w)
+        if y is None:
+            return self.plain(x, w, b)
+        return y if b is None else y.add_(b.reshape(-1, *[1] * (y.dim() - 2)))
+
+    def backward(self, g: Any, x: Any, w: Any, needed: Sequence[bool]) -> tuple[Any, ...]:
+        """The gradients by x, weight and bias, as far as they are needed."""
+        second = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+        if second or noticed((g, x, w)):
+            return tuple(self.backward_plain(g, x, w, needed))
+        found = [
+            self.by_x(g, w) if needed[0] and self.by_x else None,
+            self.by_weight(x, g) if needed[1] and self.by_weight else None,
+        ]
+        missing = [want and one is None for want, one in zip(needed, found, strict=False)]
+        if any(missing):
+            rest = self.backward_plain(g, x, w, [*missing, needed[2]])
+            dx, dw = (r if one is None else one for one, r in zip(found, rest, strict=False))
+            return dx, dw, rest[2]
+        return *found, g.sum((0, *range(2, g.dim()))) if needed[2] else None
+
+
+def ways(call: Call, plain: Callable[..., Any], backward_plain: Callable[..., Any]) -> Ways | None:
+    """The faster ways there are for a call; None if there is none."""
+    found = [choice(call)[0] for choice in (own, by_x, by_weight)]
+    return Ways(plain, backward_plain, *found) if any(found) else None
+
+
+def own(call: Call) -> Choice:
+    """How the call itself is computed."""
+    if not _usual(call):
+        return NONE
+    sizes = [lo for lo, _ in call.padding], call.dilation
+    if call.transposed:
+        if not _few_apart(call, call.out_channels, call.in_channels):
+            return NONE
+        return _onto(call, call.output_size), "few: a sum of shifted products"
+    if _depthwise_of(call) and call.rank == 3:
+        three = call.kernel_size[-1] == 3 and {*call.stride, *call.dilation} == {1}
+        if not three or call.multiplications < VOLUMES_WORTHWHILE:
+            return NONE
+
+        def volume(x: Any, w: Any) -> Any:
+            return None if _few.lies_last(x) else _depthwise.volume(x, w, *sizes)
+
+        return volume, "order: data in rows by way of channels last"
+    if not _few_dense(call, call.out_channels):
+        return NONE
+    return (lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"
+
+
+def by_x(call: Call) -> Choice:
+    """How the gradient by the input is computed."""
+    if not _usual(call) or call.transposed:
+        return NONE
+    if any(lo >= e for (lo, _), e in zip(call.padding, call.extents, strict=True)):
+        return NONE
+    if _depthwise_of(call):
+        dilated = {*call.dilation} != {1}
+        slow = not dilated if call.rank == 3 else dilated
+        if {*call.stride} != {1} or not slow or call.multiplications < WORTHWHILE:
+            return NONE
+        sizes = [lo for lo, _ in call.padding], call.dilation
+        return (lambda g, w: _depthwise.by_x(g, w, *sizes)), "input: a convolution"
+    dense = call.rank > 1 and _few_dense(call, call.in_channels)
+    if not dense and not _few_apart(call, call.in_channels, call.out_channels):
+        return NONE
+    return _onto(call, call.input_size), "input: a sum of shifted products"
+
+
+def by_weight(call: Call) -> Choice:
+    """How the gradient by the weight is computed."""
+    if not _usual(call) or call.transposed or not _depthwise_of(call):
+        return NONE
+    if {*call.stride, *call.dilation} != {1}:
+        return NONE
+    padding, kernel, rank = [lo for lo, _ in call.padding], call.kernel_size, call.rank
+    work, width = call.multiplications, kernel[-1]
+    if rank < 3:
+        if width <= 3 or work < (WORTHWHILE if rank == 1 else 2 * WORTHWHILE):
+            return NONE
+        how = "upright" if rank == 1 else "by 3 columns of the kernel at a time"
+        return (lambda x, g: _depthwise.by_weight(x, g, kernel, padding)), f"weight: {how}"
+    if width < 3 or work < VOLUMES_WORTHWHILE:
+        return NONE
+
+    def volumes(x: Any, g: Any) -> Any:
+        if _few.lies_last(x) and (call.batch > 1 or width > 3):
+            return None
+        return _depthwise.by_weight(x, g, kernel, padding)
+
+    return volumes, "weight: by its planes"
+
+
+def wide(call: Call) -> bool:
+    """Whether zeros at the ends of the last axis had better be added beforehand, or may be."""
+    if call.rank > 2 or call.transposed or not _depthwise_of(call) or not call.settled:
+        return False
+    return bool(call.padding[-1][0] >= _depthwise.WIDE) and _usual(call)
+
+
+def notes(call: Call) -> tuple[str, ...]:
+    """What :func:`own` and :func:`wide` do, for ``explain``."""
+    beforehand = f"padding: zeros of axis {call.spatial[-1]} beforehand, unless channels lie last"
+    return tuple(filter(None, (own(call)[1], beforehand if wide(call) else "")))
+
+
+def gradient_notes(call: Call) -> tuple[str, ...]:
+    """What :func:`by_x` and :func:`by_weight` do, for ``explain``."""
+    return tuple(filter(None, (by_x(call)[1], by_weight(call)[1])))
+
+
+def _usual(call: Call) -> bool:
+    """Whether oneDNN computes the call here alone; with a process group, it may be a part."""
+    if call.device != "cpu" or call.dtype != "float32" or call.symbolic or call.rank > 3:
+        return False
+    plain = {*call.input_dilation} == {1} and all(lo == hi >= 0 for lo, hi in call.padding)
+    return plain and ONEDNN and alone()
+
+
+def alone() -> bool:
+    """Whether this process computes with no others."""
+    group = torch.distributed
+    return not (group.is_available() and group.is_initialized())
+
+
+def _depthwise_of(call: Call) -> bool:
+    return 1 < call.groups == call.in_channels == call.out_channels
+
+
+def _few_dense(call: Call, channels: int) -> bool:
+    """Whether a convolution without strides, or its gradient, onto so many channels is slow."""
+    if channels > FEW_DENSE_CHANNELS or {*call.stride, *call.dilation, call.groups} != {1}:
+        return False
+    if any(lo >= k for (lo, _), k in zip(call.padding, call.kernel_size, strict=True)):
+        return False
+    return call.kernel_size[0] >= 3 and call.multiplications >= FEW_WORTHWHILE
+
+
+def _few_apart(call: Call, channels: int, others: int) -> bool:
+    """The same of a transposed one with strides, of so many ``others`` to so many channels."""
+    if call.groups > 1 or channels > FEW_CHANNELS or others < OTHER_CHANNELS:
+        return False
+    if {*call.stride} == {1} or {*call.dilation} != {1}:
+        return False
+    if any(lo >= k for (lo, _), k in zip(call.padding, call.kernel_size, strict=True)):
+        return False
+    window = prod(-(-k // s) for k, s in zip(call.kernel_size, call.stride, strict=True))
+    return window <= WINDOW and call.multiplications >= STRIDED_WORTHWHILE * channels
+
+
+def _onto(call: Call, size: Sequence[Any]) -> Way:
+    """A transposed convolution of this call's kernel."""
+    sizes = size, call.stride, [lo for lo, _ in call.padding], call.dilation
+    return lambda x, w: _few.transposed(x, w, *sizes)
