@@ -14,6 +14,7 @@ import convspec
 import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec
 from convspec.backend import Environment
+from convspec.onednn import ends_meet
 from convspec.problem import resolve
 from convspec_tensorflow import _arrays, _gradients, _probe, _slow
 from generators import integers
@@ -534,6 +535,40 @@ def test_strided_points_are_dense_with_gradients(
         assert np.array_equal(y, expected)
         for a, da in zip((x, w), tape.gradient(y, arrays), strict=True):
             assert (a * da.numpy()).sum() == expected.sum()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("padding", ["same", (3, 1, 1)])
+def test_volumes_whose_ends_meet_are_padded_beforehand(
+    padding: Any, transposed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """oneDNN's gradient by the weight would write beyond its memory (KNOWN_UPSTREAM.md)."""
+    monkeypatch.setattr(adapter, "onednn", lambda: True)
+    monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+    steps = (7, 3, 3), 2, padding
+    spec = ConvSpec(8, 4, *steps, transposed=transposed, bias=False, layout="NDHWC")
+    shape = (2, 3 if transposed else 5, 5, 6, 8)
+    calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls
+    assert not any(map(ends_meet, calls))
+    rng = np.random.default_rng(2)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    expected = convspec.reference(spec, x, w)
+    arrays = [tf.constant(x), tf.constant(w)]
+    run = prepared(spec, shape)
+
+    @tf.function
+    def in_graph(x: Any, w: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = run(x, w)
+        return y, tape.gradient(y, [x, w])
+
+    for call in (in_graph.python_function, in_graph):
+        for _ in range(10):
+            y, gradients = call(*arrays)
+            assert np.array_equal(y, expected)
+            for a, da in zip((x, w), gradients, strict=True):
+                assert (a * da.numpy()).sum() == expected.sum()
 
 
 @pytest.mark.parametrize("column", [1, 2])

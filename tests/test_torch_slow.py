@@ -195,6 +195,26 @@ def test_strided_points_are_dense(layout: str, stride: tuple[int, int]) -> None:
         assert (a * da.numpy()).sum() == expected.sum()
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("planes", [2, 3])
+def test_volumes_whose_ends_meet_are_padded_beforehand(planes: int, transposed: bool) -> None:
+    """oneDNN's gradient by the weight would write beyond its memory (KNOWN_UPSTREAM.md)."""
+    spec = ConvSpec(8, 4, (7, 3, 3), (2, 1, 1), (3, 1, 1), transposed=transposed, bias=False)
+    shape = (2, 8, planes, 5, 6)
+    env = Environment("float32", "float32")
+    (call,) = TorchBackend().plan(resolve(spec, shape, None), env).calls
+    assert call.padding[0] == (0, 0)
+    rng = np.random.default_rng(2)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    arrays = [torch.tensor(a, requires_grad=True) for a in (x, w)]
+    expected = convspec.reference(spec, x, w)
+    for _ in range(20):
+        y = spec(*arrays)
+        assert np.array_equal(y.detach(), expected)
+        for a, da in zip((x, w), torch.autograd.grad(y.sum(), arrays), strict=True):
+            assert (a * da.numpy()).sum() == expected.sum()
+
+
 def test_strided_points_are_exported() -> None:
     """With sizes that are not known: a dense one of every few positions would guard on them."""
     spec = ConvSpec(3, 2, (1, 1), 2, bias=False)

@@ -14,6 +14,7 @@ from convspec import dtypes, xla
 from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders, lower
+from convspec.onednn import ends_meet
 from convspec.plan import Call, Step, assemble
 from convspec.problem import Problem
 from convspec.symbols import Sizes
@@ -299,7 +300,7 @@ class DifferentiableBackend(TensorflowBackend):
         missing = super().lacks(call)
         if not missing and writes_elsewhere(call):  # residues want sizes that are known
             return "stride" if not call.transposed else "transposed" if call.symbolic else "phases"
-        if not missing and explicit(call):
+        if not missing and (explicit(call) or (onednn() and ends_meet(call))):
             return "padding"
         if missing or differentiates(call):
             return missing

@@ -15,6 +15,7 @@ from convspec import dtypes
 from convspec.backend import Capabilities, Environment, Guard, Kernel
 from convspec.errors import UnsupportedError
 from convspec.lowering import Lowered, Orders
+from convspec.onednn import ends_meet
 from convspec.plan import Call, Step
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
@@ -120,6 +121,8 @@ class TorchBackend(PlanBackend):
             return "padding"
         limits = map(max, call.stride, call.dilation)
         if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):
+            return "padding"
+        if call.device == "cpu" and call.dtype == "float32" and ends_meet(call):
             return "padding"
         return "stride" if writes_elsewhere(call) else ""
 
