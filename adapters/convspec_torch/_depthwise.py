@@ -44,23 +44,13 @@ def padded(x: Any, amount: int, dilation: int) -> Any:
     return x if dilation > 1 and size > PADDED_BYTES else F.pad(x, (amount, amount))
 
 
-def volume(x: Any, w: Any, padding: Sizes, dilation: Sizes) -> Any:
-    """The convolution of a volume in rows, by way of the order that oneDNN likes."""
-    return F.conv3d(last(x), w, None, 1, padding, dilation, len(w)).contiguous()
-
-
 def by_x(g: Any, w: Any, padding: Sizes, dilation: Sizes) -> Any:
     """The gradient by the input."""
-    rank = w.dim() - 2
-    w = w.flip([*range(2, w.dim())])
     crop = [(k - 1) * d - p for k, d, p in zip(w.shape[2:], dilation, padding, strict=True)]
-    if rank == 3:
-        dx = F.conv3d(last(g), w, None, 1, crop, dilation, len(w))
-        return dx if lies_last(g) else dx.contiguous()
-    wide = padded(g, crop[-1], dilation[-1])
+    wide = padded(g, crop[-1], dilation[-1]) if w.dim() < 5 else g
     if wide is not g:
         crop[-1] = 0
-    return CONV[rank](wide, w, None, 1, crop, dilation, len(w))
+    return CONV[w.dim() - 2](wide, w.flip([*range(2, w.dim())]), None, 1, crop, dilation, len(w))
 
 
 def by_weight(x: Any, g: Any, kernel: Sizes, padding: Sizes) -> Any:

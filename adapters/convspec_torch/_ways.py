@@ -14,8 +14,6 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
   sample (:mod:`convspec_torch._depthwise`).
 - The gradient by the input of a depthwise volume, or of a dilated signal or picture, is 1.7 to 40
   times as fast as a convolution of the same kind.
-- A depthwise volume in rows whose kernel is three positions wide is 1.0 to 3 times as fast by way
-  of channels last, copies included.
 - Depthwise signals, and pictures in rows, that are padded by 7 and more at both ends of the last
   axis are 4 to 30 times as fast if that is done beforehand, dilated ones 1.2 to 9 times.
 
@@ -45,7 +43,7 @@ STRIDED_WORTHWHILE = 2**24.5
 #: With strides from so many channels on the other side on, and up to so many inputs of a window.
 OTHER_CHANNELS = 32
 WINDOW = 16
-#: Depthwise calls, from so many multiplications on: by the input, by the weight and forward.
+#: Depthwise calls, from so many multiplications on.
 WORTHWHILE = 2**21
 VOLUMES_WORTHWHILE = 2**22
 
@@ -65,10 +63,10 @@ class Ways:
     Attributes:
         plain: aten's call, of x, weight and bias or None.
         backward_plain: aten's gradients, of that of the output, x, weight and a mask.
-        own: the call of x and weight; it gives None where the order of x in memory makes aten's
-            the faster one; so do the next two.
+        own: the call of x and weight.
         by_x: the gradient by x, of that of the output and the weight.
-        by_weight: the gradient by the weight, of x and the gradient of the output.
+        by_weight: the gradient by the weight, of x and the gradient of the output; it gives None
+            where the order of x in memory makes aten's the faster one.
     """
 
     plain: Callable[..., Any]
@@ -85,9 +83,9 @@ class Ways:
         return Convolution.apply(x, w, b, self) if recording else self.forward(x, w, b)
 
     def forward(self, x: Any, w: Any, b: Any) -> Any:
-        y = None if self.own is None else self.own(x, w)
-        if y is None:
+        if self.own is None:
             return self.plain(x, w, b)
+        y = self.own(x, w)
         return y if b is None else y.add_(b.reshape(-1, *[1] * (y.dim() - 2)))
 
     def backward(self, g: Any, x: Any, w: Any, needed: Sequence[bool]) -> tuple[Any, ...]:
@@ -122,15 +120,6 @@ def own(call: Call) -> Choice:
         if not _few_apart(call, call.out_channels, call.in_channels):
             return NONE
         return _onto(call, call.output_size), "few: a sum of shifted products"
-    if _depthwise_of(call) and call.rank == 3:
-        three = call.kernel_size[-1] == 3 and {*call.stride, *call.dilation} == {1}
-        if not three or call.multiplications < VOLUMES_WORTHWHILE:
-            return NONE
-
-        def volume(x: Any, w: Any) -> Any:
-            return None if _few.lies_last(x) else _depthwise.volume(x, w, *sizes)
-
-        return volume, "order: data in rows by way of channels last"
     if not _few_dense(call, call.out_channels):
         return NONE
     return (lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"

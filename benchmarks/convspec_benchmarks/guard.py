@@ -27,6 +27,7 @@ from .running import FORMAT, Job, Report, about_the_machine, run
 #: Calls' overhead, and the rules that gain most, where the framework's own call is quick enough.
 WATCHED = (
     Job(("torch",), ("tiny", "c3d1"), ("channels_first",), ("forward",), ("eager",)),
+    Job(("torch",), ("depthwise3d",), ("channels_last",), ("gradients",), ("eager",)),
     Job(("tensorflow",), ("tiny", "ct5"), ("channels_last",), ("forward",), ("eager",)),
     Job(("jax",), ("tiny", "grouped3d", "up3d"), ("channels_first",), ("forward",), ("compiled",)),
     Job(("jax",), ("unet3d",), ("channels_last",), ("gradients",), ("compiled",)),
