@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 from hypothesis import assume, given, settings
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from convspec import ConvSpec
 from convspec_torch import _depthwise, _few, _ways
@@ -234,6 +235,31 @@ def test_a_gradient_that_nobody_wants_is_not_computed(monkeypatch: pytest.Monkey
     taken.clear()
     torch.autograd.grad(spec(x.requires_grad_(), w.detach()), [x], g)
     assert taken == ["by_x"]
+    # Of those that there might be, a pass wants some.
+    y = spec(x * 1, w)
+    for wanted, way in ((x, "by_x"), (w, "by_weight")):
+        taken.clear()
+        torch.autograd.grad(y, [wanted], g, retain_graph=True)
+        assert taken == [way]
+
+
+class Stop(torch.autograd.Function):
+    """Has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> None:
+        return None
+
+
+def test_no_gradient_is_none() -> None:
+    spec, (x, w, _), _ = arrays("depthwise", "rows")
+    leaves = watched([x, w])
+    Stop.apply(spec(*leaves)).sum().backward()
+    assert [leaf.grad for leaf in leaves] == [None, None]
 
 
 def test_what_lies_well_in_memory_is_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,6 +323,18 @@ def test_transforms_record_the_kernel(name: str, monkeypatch: pytest.MonkeyPatch
     assert not taken
 
 
+@pytest.mark.parametrize("name", [*KINDS, "large depthwise"])
+def test_what_transforms_only_capture(name: str) -> None:
+    spec, given, _ = arrays(name, "rows")
+    leaves = watched(given)
+    scaled = torch.vmap(lambda factor: factor * spec(*leaves))(torch.tensor([1.0, 2.0]))
+    want = plain(spec, given)
+    assert torch.equal(scaled, torch.stack([want, 2 * want]))
+    several = torch.stack([given[0], given[0].flip(0)], 1)
+    y = torch.vmap(lambda x: spec(x, *given[1:]), in_dims=1)(several)
+    assert torch.equal(y[0], want)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_gradients_in_batches(name: str) -> None:
     spec, given, g = arrays(name, "rows")
@@ -307,6 +345,21 @@ def test_gradients_in_batches(name: str) -> None:
         again = torch.autograd.grad(spec(*leaves), leaves, several[i])
         for one, want in zip(found, again, strict=True):
             assert torch.equal(one[i], want)
+
+
+@pytest.mark.parametrize("name", [*KINDS, "large depthwise"])
+def test_autocast_around_the_call(name: str) -> None:
+    spec, given, g = arrays(name, "rows")
+    results = []
+    for call in (spec, lambda *a: plain(spec, [*a])):
+        leaves = watched(given)
+        with torch.autocast("cpu"):
+            y = call(*leaves)
+        assert y.dtype == torch.bfloat16
+        results.append([y, *torch.autograd.grad(y, leaves, g.bfloat16())])
+    for one, want in zip(*results, strict=True):
+        scale = want.abs().max().float()  # bfloat16 has 8 bits, and sums of it a few less
+        assert (one.float() - want.float()).abs().max() <= 2**-5 * scale
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -332,6 +385,18 @@ def test_checkpoints_and_compilers(name: str) -> None:
     for y in (again, compiled(*leaves)):
         for one, want in zip(torch.autograd.grad(y, leaves, g), wanted, strict=True):
             assert torch.equal(one, want)
+
+
+@pytest.mark.parametrize("name", ["depthwise", "large depthwise", "depthwise signal"])
+def test_checkpoints_within_modes(name: str) -> None:
+    """What a call saves is as large whether a mode takes notice of it or not."""
+    spec, given, g = arrays(name, "rows")
+    leaves = watched(given)
+    wanted = torch.autograd.grad(spec(*leaves), leaves, g)
+    with FlopCounterMode(display=False):
+        y = checkpoint(spec, *leaves, use_reentrant=False)
+    for one, want in zip(torch.autograd.grad(y, leaves, g), wanted, strict=True):
+        assert torch.equal(one, want)
 
 
 def test_what_was_changed_since_is_noticed() -> None:

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 
 def noticed(tensors: Sequence[Any]) -> bool:
-    """Whether a transform, a mode or a tracer takes notice, or oneDNN is switched off."""
+    """Whether a transform, a mode, autocast or a tracer takes notice, or oneDNN is switched off."""
     modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()
     if modes or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
+        return True
+    if torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active():
         return True
     return any(type(tensor) not in PLAIN or _transformed(tensor) for tensor in tensors)
 
@@ -44,16 +46,35 @@ def _transformed(x: torch.Tensor) -> bool:
     return bool(functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x))
 
 
+def convolution(x: Any, w: Any, b: Any, ways: Ways) -> Any:
+    """The call of x, weight and bias or None, that autograd records with these ways.
+
+    Of a leaf autograd does not tell whether a pass wants its gradient; of a view of it, it does.
+    """
+    tensors = (a.view_as(a) if a is not None and a.is_leaf else a for a in (x, w, b))
+    return Convolution.apply(*tensors, ways)
+
+
 class Convolution(torch.autograd.Function):  # type: ignore[misc]
-    """Of x, weight, bias or None, and the :class:`~convspec_torch._ways.Ways` of their call."""
+    """:func:`convolution`."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, w: Any, b: Any, ways: Ways) -> Any:
         ctx.save_for_backward(x, w)
+        ctx.set_materialize_grads(False)
         ctx.ways = ways
         return ways.forward(x, w, b)
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
+        if g is None:
+            return None, None, None, None
         x, w = ctx.saved_tensors
-        return *ctx.ways.backward(g, x, w, ctx.needs_input_grad[:3]), None
+        return *ctx.ways.backward(g, x, w, _wanted(ctx)), None
+
+
+def _wanted(ctx: Any) -> list[bool]:
+    """Whether the gradients by x, weight and bias are, of this pass: some leave parts out."""
+    nodes = [node for node, _ in ctx.next_functions]
+    wanted = zip(ctx.needs_input_grad[:3], [*nodes, None], strict=False)
+    return [need and torch._C._will_engine_execute_node(node) for need, node in wanted]

@@ -24,7 +24,7 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
     if wide(call):
         more = _padded(x, call)
-        x, call = more, call if more is x else _without_last(call)
+        x, call = more, call if more is x else _of_padded(call)
     function, rest = _plain(call)
     if 1 in w.shape:
         w = _row_major(w)
@@ -40,16 +40,30 @@ def step(call: Call, *, direct: bool, own: bool) -> Step:
         direct: whether oneDNN may be asked by name.
         own: whether the call, and its gradients, may take ways of their own.
     """
-    plain = _step(call, direct=direct)
-    found = None
-    if own:
-        function, rest = plain
-        biased = call.bias
+    plain = _chosen(call, direct=direct, own=own)
+    if not wide(call):
+        return plain
+    inner = _chosen(_of_padded(call), direct=direct, own=own)
 
-        def run(x: Any, w: Any, b: Any) -> Any:
-            return function(x, w, b, *rest) if biased else function(x, w, *rest)
+    def run(x: Any, w: Any, b: Any = None) -> Any:
+        more = _padded(x, call)
+        function, rest = plain if more is x else inner
+        return function(more, w, b, *rest) if b is not None else function(more, w, *rest)
 
-        found = ways(call, run, partial(gradients, call))
+    return Step(run)
+
+
+def _chosen(call: Call, *, direct: bool, own: bool) -> Step:
+    plain = _plain_step(call, direct=direct)
+    if not own:
+        return plain
+    function, rest = plain
+    biased = call.bias
+
+    def run(x: Any, w: Any, b: Any) -> Any:
+        return function(x, w, b, *rest) if biased else function(x, w, *rest)
+
+    found = ways(call, run, partial(gradients, call))
     return plain if found is None else Step(found.run)
 
 
@@ -66,7 +80,7 @@ def gradients(call: Call, g: Any, x: Any, w: Any, mask: Sequence[bool]) -> Seque
     return found
 
 
-def _step(call: Call, *, direct: bool) -> Step:
+def _plain_step(call: Call, *, direct: bool) -> Step:
     function, rest = _plain(call)
     if direct and small(call):
         amounts = [lo for lo, _ in call.padding]
@@ -80,14 +94,10 @@ def _step(call: Call, *, direct: bool) -> Step:
         return Step(function, rest if call.bias else (None, *rest))
     w_strides = _strides(w_shape)
     x_strides = _strides((call.batch, call.in_channels, *call.input_size))
-    rest_of_padded = _plain(_without_last(call))[1] if wide(call) else None
 
     def careful(x: Any, w: Any, b: Any = None) -> Any:
         if w.stride() != w_strides:
             w = _row_major(w)
-        if rest_of_padded is not None:
-            more = _padded(x, call)
-            return function(more, w, b, *(rest if more is x else rest_of_padded))
         if not ambiguous:
             return function(x, w, b, *rest)
         y = function(x if x.stride() == x_strides else _row_major(x), w, b, *rest)
@@ -101,9 +111,15 @@ def _padded(x: Any, call: Call) -> Any:
     return padded(x, call.padding[-1][0], call.dilation[-1])
 
 
-def _without_last(call: Call) -> Call:
-    """The call that pads along all axes but the last."""
-    return replace(call, padding=(*call.padding[:-1], (0, 0)))
+def _of_padded(call: Call) -> Call:
+    """What is left of a wide call."""
+    size = call.input_size[-1] + sum(call.padding[-1])
+    return replace(
+        call,
+        input_size=(*call.input_size[:-1], size),
+        padding=(*call.padding[:-1], (0, 0)),
+        same=False,
+    )
 
 
 def _plain(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:

@@ -17,7 +17,8 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
 - Depthwise signals, and pictures in rows, that are padded by 7 and more at both ends of the last
   axis are 4 to 30 times as fast if that is done beforehand, dilated ones 1.2 to 9 times.
 
-In eager mode alone: what transforms, modes, compilers and second derivatives record is aten's call.
+In eager mode alone: what transforms, modes, autocast, compilers and second derivatives take notice
+of is aten's call.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import torch
 from convspec.plan import Call
 
 from . import _depthwise, _few
-from ._autograd import Convolution, noticed, watched
+from ._autograd import convolution, noticed, watched
 
 #: Up to as many channels are few; without strides only as many as a vector of 16 gains from.
 FEW_CHANNELS = 4
@@ -80,7 +81,7 @@ class Ways:
         recording = watched(tensors)
         if (self.own is None and not recording) or noticed(tensors):
             return self.plain(x, w, b)
-        return Convolution.apply(x, w, b, self) if recording else self.forward(x, w, b)
+        return convolution(x, w, b, self) if recording else self.forward(x, w, b)
 
     def forward(self, x: Any, w: Any, b: Any) -> Any:
         if self.own is None:
@@ -90,8 +91,7 @@ class Ways:
 
     def backward(self, g: Any, x: Any, w: Any, needed: Sequence[bool]) -> tuple[Any, ...]:
         """The gradients by x, weight and bias, as far as they are needed."""
-        second = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
-        if second or noticed((g, x, w)):
+        if torch.is_grad_enabled() or noticed((g, x, w)):  # the second ones are aten's
             return tuple(self.backward_plain(g, x, w, needed))
         found = [
             self.by_x(g, w) if needed[0] and self.by_x else None,
