@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 from hypothesis import assume, given, settings
+from torch._dynamo import compiled_autograd
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
@@ -385,6 +386,17 @@ def test_checkpoints_and_compilers(name: str) -> None:
     for y in (again, compiled(*leaves)):
         for one, want in zip(torch.autograd.grad(y, leaves, g), wanted, strict=True):
             assert torch.equal(one, want)
+
+
+def test_a_backward_pass_that_is_compiled() -> None:
+    spec, given, g = arrays("depthwise", "rows")
+    leaves = watched(given)
+    wanted = torch.autograd.grad(spec(*leaves), leaves, g)
+    y = spec(*leaves)
+    with compiled_autograd._enable(torch.compile(backend="eager", fullgraph=True)):
+        y.backward(g)
+    for leaf, want in zip(leaves, wanted, strict=True):
+        assert torch.equal(leaf.grad, want)
 
 
 @pytest.mark.parametrize("name", ["depthwise", "large depthwise", "depthwise signal"])
