@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from convspec import ConvSpec
-from convspec_torch import _depthwise, _few, _ways
+from convspec_torch import _depthwise, _few, _large, _ways
 
 BACKWARD = torch.ops.aten.convolution_backward
 MEMORY = ("rows", "last")
@@ -151,6 +151,12 @@ CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
         "",
         "input: a convolution\n  weight: by its planes",
     ),
+    "large output": (
+        ConvSpec(2, 16, (3, 3, 3), (1, 2, 1), (1, 0, 1)),
+        (1, 34, 257, 130),
+        "pages: the output in pieces",
+        "samples: ",
+    ),
     "depthwise volumes": (
         ConvSpec(24, 24, (2, 3, 5), padding=(1, 1, 2), groups=24),
         (2, 9, 20, 25),
@@ -261,6 +267,18 @@ def test_no_gradient_is_none() -> None:
     leaves = watched([x, w])
     Stop.apply(spec(*leaves)).sum().backward()
     assert [leaf.grad for leaf in leaves] == [None, None]
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_large_outputs_lie_as_the_input_does(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, given, _ = arrays("large output", memory)
+    y = spec(*given)
+    order = torch.contiguous_format if memory == "rows" else torch.channels_last_3d
+    assert y.is_contiguous(memory_format=order)
+    _large.worthwhile.cache_clear()
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=0")
+    assert not _large.worthwhile()
+    _large.worthwhile.cache_clear()
 
 
 def test_what_lies_well_in_memory_is_left_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
   times as fast as a convolution of the same kind.
 - Depthwise signals, and pictures in rows, that are padded by 7 and more at both ends of the last
   axis are 4 to 30 times as fast if that is done beforehand, dilated ones 1.2 to 9 times.
+- A volume's output of 32 MB and more costs more in page faults than in arithmetic; in pieces it is
+  1.0 to 2.7 times as fast (:mod:`convspec_torch._large`).
 
 In eager mode alone: what transforms, modes, autocast, compilers and second derivatives take notice
 of is aten's call.
@@ -32,7 +34,7 @@ import torch
 
 from convspec.plan import Call
 
-from . import _depthwise, _few
+from . import _depthwise, _few, _large
 from ._autograd import convolution, noticed, watched
 
 #: Up to as many channels are few; without strides only as many as a vector of 16 gains from.
@@ -48,12 +50,15 @@ WINDOW = 16
 WORTHWHILE = 2**21
 VOLUMES_WORTHWHILE = 2**22
 
+#: Large outputs of volumes with so many times as many channels as the input.
+WIDER = 4
+
 #: Whether torch has oneDNN.
 ONEDNN = torch.backends.mkldnn.is_available()
 
 Way = Callable[[Any, Any], Any]
 #: A way, and what it does in words; None and nothing where aten's is as fast.
-Choice = tuple[Way | None, str]
+Choice = tuple[Callable[..., Any] | None, str]
 NONE: Choice = (None, "")
 
 
@@ -64,7 +69,7 @@ class Ways:
     Attributes:
         plain: aten's call, of x, weight and bias or None.
         backward_plain: aten's gradients, of that of the output, x, weight and a mask.
-        own: the call of x and weight.
+        own: the call of x, weight and bias or None.
         by_x: the gradient by x, of that of the output and the weight.
         by_weight: the gradient by the weight, of x and the gradient of the output; it gives None
             where the order of x in memory makes aten's the faster one.
@@ -72,7 +77,7 @@ class Ways:
 
     plain: Callable[..., Any]
     backward_plain: Callable[..., Any]
-    own: Way | None = None
+    own: Callable[..., Any] | None = None
     by_x: Way | None = None
     by_weight: Way | None = None
 
@@ -84,10 +89,7 @@ class Ways:
         return convolution(x, w, b, self) if recording else self.forward(x, w, b)
 
     def forward(self, x: Any, w: Any, b: Any) -> Any:
-        if self.own is None:
-            return self.plain(x, w, b)
-        y = self.own(x, w)
-        return y if b is None else y.add_(b.reshape(-1, *[1] * (y.dim() - 2)))
+        return (self.own or self.plain)(x, w, b)
 
     def backward(self, g: Any, x: Any, w: Any, needed: Sequence[bool]) -> tuple[Any, ...]:
         """The gradients by x, weight and bias, as far as they are needed."""
@@ -119,10 +121,13 @@ def own(call: Call) -> Choice:
     if call.transposed:
         if not _few_apart(call, call.out_channels, call.in_channels):
             return NONE
-        return _onto(call, call.output_size), "few: a sum of shifted products"
-    if not _few_dense(call, call.out_channels):
+        return _biased(_onto(call, call.output_size)), "few: a sum of shifted products"
+    if _few_dense(call, call.out_channels):
+        return _biased(lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"
+    if not _large_volume(call):
         return NONE
-    return (lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"
+    steps = call.output_size, call.stride, *sizes
+    return (lambda x, w, b: _large.convolved(x, w, b, *steps)), "pages: the output in pieces"
 
 
 def by_x(call: Call) -> Choice:
@@ -198,6 +203,24 @@ def alone() -> bool:
     """Whether this process computes with no others."""
     group = torch.distributed
     return not (group.is_available() and group.is_initialized())
+
+
+def _large_volume(call: Call) -> bool:
+    """Whether fresh memory for the output costs more than its pieces and a copy."""
+    if call.rank != 3 or call.groups > 1 or WIDER * call.in_channels > call.out_channels:
+        return False
+    size = 4 * call.batch * call.out_channels * prod(call.output_size)
+    return bool(size >= _large.LARGE) and call.batch == 1 and _large.worthwhile()
+
+
+def _biased(way: Way) -> Callable[..., Any]:
+    """A way of x and weight, and the bias added to what it gives."""
+
+    def run(x: Any, w: Any, b: Any) -> Any:
+        y = way(x, w)
+        return y if b is None else y.add_(b.reshape(-1, *[1] * (y.dim() - 2)))
+
+    return run
 
 
 def _depthwise_of(call: Call) -> bool:
