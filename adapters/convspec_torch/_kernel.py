@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 from convspec.plan import Call, Step
 
 from ._depthwise import padded
+from ._few import CONV
 from ._slow import ONEDNN, small
 from ._ways import ways, wide
 
-FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
@@ -136,7 +136,7 @@ def _plain(call: Call) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     values = [(_short(value), default) for value, default in given]
     while values and values[-1][0] == values[-1][1]:
         values.pop()
-    function = (TRANSPOSED if call.transposed else FORWARD)[call.rank]
+    function = (TRANSPOSED if call.transposed else CONV)[call.rank]
     return function, tuple(value for value, _ in values)
 
 

@@ -182,7 +182,9 @@ def wide(call: Call) -> bool:
 
 def notes(call: Call) -> tuple[str, ...]:
     """What :func:`own` and :func:`wide` do, for ``explain``."""
-    beforehand = f"padding: zeros of axis {call.spatial[-1]} beforehand, unless channels lie last"
+    beforehand = f"padding: zeros of axis {call.spatial[-1]} beforehand"
+    if call.rank == 2 and call.dilation[-1] == 1:
+        beforehand += ", unless channels lie last"
     return tuple(filter(None, (own(call)[1], beforehand if wide(call) else "")))
 
 
