@@ -198,7 +198,7 @@ def test_a_derivative_of_another_way_of_many(dtype: str) -> None:
     ("spec", "shape", "told"),
     [
         (ConvSpec(8, 8, (4, 4), 2, 1, transposed=True), (1, 8, 16, 9), "phases: 4 kernel calls"),
-        (ConvSpec(64, 64, (3, 3)), (8, 64, 58, 58), "weight: a sum over parts of the batch"),
+        (ConvSpec(64, 64, (3, 3)), (8, 64, 58, 58), "weight: a sum over parts of the output"),
         (ConvSpec(64, 64, (1, 1)), (8, 64, 56, 56), "weight: a matrix product"),
         (ConvSpec(16, 16, (5,), groups=2), (1, 16, 999), "groups: one kernel call for each"),
     ],
@@ -271,12 +271,16 @@ def test_a_nan_stays_in_its_group(spec: ConvSpec) -> None:
         (ConvSpec(20, 3, (2, 2, 1), layout="CDHWN"), "concatenate"),  # one call for each depth tap
         (ConvSpec(3, 4, (1, 1)), "dot_general"),
         (ConvSpec(3, 4, 1, layout="WCN", output_layout="NWC"), "dot_general"),
+        (ConvSpec(3, 4, (2, 3), (3, 1), ((1, 0), (3, 0)), dilation=(2, 1)), "concatenate"),
+        (ConvSpec(3, 4, (2, 3), padding=((-1, 1), (1, -2))), "concatenate"),
+        (ConvSpec(3, 4, (2, 3), padding=(4, 0)), "concatenate"),  # where some rows read nothing
     ],
 )
+@pytest.mark.parametrize("part", [1, 60])
 def test_gradients_of_the_weight(
-    spec: ConvSpec, told: str, monkeypatch: pytest.MonkeyPatch
+    spec: ConvSpec, told: str, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In parts of the batch or as a matrix product, and every transform goes through."""
+    """In parts of the output or as a matrix product, and every transform goes through."""
     shape = tuple({"N": 5, "C": spec.in_channels}.get(letter, 6) for letter in spec.layout)
     rng = np.random.default_rng(6)
     x, w, c, v = (
@@ -306,6 +310,7 @@ def test_gradients_of_the_weight(
         ]
 
     monkeypatch.setattr(_gradients, "WORTHWHILE", 2**60)
+    monkeypatch.setattr(_gradients, "PART", part)
     plain = jax.jit(run).lower(x, w)
     expected = plain.compile()(x, w)
     for bound in ("POSITIONS", "CHANNELS", "WORTHWHILE"):

@@ -1,11 +1,13 @@
 """Gradients, for which XLA's own kernels are slow on the CPU.
 
-That of the weight takes the output's gradient for a kernel, which is as large as the output.
-Measured (JAX 0.10.2, 2 cores with AVX2, float32, interleaved, the gradient of the weight alone):
-from some 30000 positions of 64 channels on it takes 5 to 10 times as long as the forward call. The
-sum over parts of the batch of at most 8192 positions each takes a half to a tenth of that, at 25000
-positions 0.8; with 16 output channels, or along one axis, it takes longer. Where the kernel has one
-position a matrix product is 2 to 7 times as fast.
+That of the weight takes the output's gradient for a kernel, which is as large as the output: from
+some 30000 positions on it takes 5 to 10 times as long as the forward call. It is also the sum over
+parts of the output, some samples each or some rows of one. Measured (JAX 0.10.2, 2 cores with
+AVX-512, float32, interleaved, the gradient of the weight alone, 127 random pictures), by parts of
+4096 positions, of more than 16 output channels: 1.09 to 1.3 times as fast from 16000 positions on,
+1.3 and 2.1 of one and more samples from 24000 on, 2.0 and 3.5 from 40000 on, up to 18; at worst
+0.86. With 16 output channels or less it takes 1.1 to 6 times as long, as it does along one axis.
+Where the kernel has one position a matrix product is 2 to 7 times as fast.
 
 Of a call whose steps are doubled (:mod:`convspec_jax._ynnpack`) the gradient by x is fast if there
 are no strides, and that of the weight is slow: 5 times as slow as that of the call itself, which
@@ -34,10 +36,11 @@ from convspec.plan import Call
 from . import _ynnpack
 from ._kernel import conv, misread, sized
 
-#: Output positions of one kernel call.
-POSITIONS = 2**13
-#: From so many output channels on.
-CHANNELS = 32
+#: From so many output positions on; and of so many a part, if there are not too many parts.
+POSITIONS = 2**14
+PART = 2**12
+#: From so many output channels on: 0.2 to 1.2 times as fast at 16, 1.0 to 18 at 24.
+CHANNELS = 24
 #: Each part is some nodes of the graph.
 PARTS = 32
 #: Multiplications from which on a product pays for what is around it.
@@ -70,7 +73,7 @@ def note(call: Call) -> str:
     if _partitioned(call):
         return ""
     single = halved(call)
-    names = {_parts: "a sum over parts of the batch", _product: "a matrix product"}
+    names = {_parts: "a sum over parts of the output", _product: "a matrix product"}
     rule = _rule(single)
     told = [f"weight: {names[rule]}"] if rule else []
     if _by_x(single) != single:
@@ -113,7 +116,8 @@ def _rule(call: Call) -> Any:
         return _product if work >= WORTHWHILE else None
     if call.rank == 1 or not plain or call.out_channels < CHANNELS:
         return None
-    return _parts if call.batch > 1 and positions > 2 * POSITIONS else None
+    divides = call.batch > 1 or _overlaps(call)
+    return _parts if divides and positions > POSITIONS else None
 
 
 def _by_x(call: Call) -> Call:
@@ -156,8 +160,31 @@ def _conv_jvp(call: Call, primals: Any, tangents: Any) -> Any:
 
 
 def _parts(x: Any, w: Any, call: Call) -> Any:
-    """The call for some samples at a time; the gradient of w is the sum of those of the parts."""
-    samples = max(POSITIONS // prod(call.output_size), 1)
+    """The call for a part of the output at a time; the gradient of w is the sum of theirs.
+
+    A part is some samples, or rows of one sample, and reads the rows of x that its windows cover.
+    """
+    rows, each = call.output_size[0], prod(call.output_size[1:])
+    # Positions are counted in rows, of which a sample has as many as its first axis is long.
+    taken = max(PART // each, -(-call.batch * rows // PARTS), 1)
+    if taken >= rows or not _overlaps(call):
+        return _by_samples(x, w, call, max(taken // rows, 1))
+    n, axis = call.x_layout.index("N"), call.x_layout.index(call.spatial[0])
+    y_n, y_axis = call.y_layout.index("N"), call.y_layout.index(call.spatial[0])
+    samples = []
+    for sample in range(call.batch):
+        one = jax.lax.slice_in_dim(x, sample, sample + 1, axis=n)
+        results = []
+        for start in range(0, rows, taken):
+            part, ends = _window(call, start, min(start + taken, rows))
+            piece = jax.lax.slice_in_dim(one, *ends, axis=axis)
+            results.append(conv(piece, w, call=part))
+        samples.append(jax.lax.concatenate(results, y_axis))
+    return jax.lax.concatenate(samples, y_n)
+
+
+def _by_samples(x: Any, w: Any, call: Call, samples: int) -> Any:
+    """:func:`_parts` of whole samples."""
     samples = max(samples, -(-call.batch // PARTS))
     axis = call.x_layout.index("N")
     parts = [
@@ -166,6 +193,19 @@ def _parts(x: Any, w: Any, call: Call) -> Any:
     ]
     results = [conv(part, w, call=call) for part in parts]
     return jax.lax.concatenate(results, call.y_layout.index("N"))
+
+
+def _overlaps(call: Call) -> bool:
+    """Whether each window meets the input along the first axis, so that no part reads nothing."""
+    return max(call.padding[0]) < call.extents[0]
+
+
+def _window(call: Call, start: int, stop: int) -> tuple[Call, tuple[int, int]]:
+    """The call for output rows ``start`` to ``stop``, and from where to where it reads x."""
+    (lo, _), size, stride = call.padding[0], call.input_size[0], call.stride[0]
+    first, last = start * stride - lo, (stop - 1) * stride - lo + call.extents[0]
+    pair = (max(-first, 0), max(last - size, 0))
+    return replace(call, padding=(pair, *call.padding[1:])), (max(first, 0), min(last, size))
 
 
 def _product(x: Any, w: Any, call: Call) -> Any:

@@ -372,9 +372,11 @@ exact int16 1x2x3x1040 seed=721 filling=wide | ConvSpec(2, 2, (2, 3), padding=1,
 gradient float32 1x2x1030 seed=722 | ConvSpec(2, 3, (3,), stride=2, padding=1)
 gradient float32 2x2x34x35 seed=723 | ConvSpec(2, 2, (3, 2), padding=1, groups=2)
 
-# Gradients large enough for kernels of their own: sums over parts of the batch, matrix products,
+# Gradients large enough for kernels of their own: sums over parts of the output, matrix products,
 # volumes as pictures, products without a kernel
 gradient float32 2x10x51x41 seed=781 | ConvSpec(2, 32, (2, 2), layout='CNHW', output_layout='HCNW', weight_layout='HIWO')
+gradient float32 1x2x131x130 seed=821 | ConvSpec(2, 24, (2, 3), padding=1)
+gradient float32 2x3x160x150 seed=822 | ConvSpec(2, 25, (3, 2), stride=(2, 1), padding=((1, 0), (3, 0)), dilation=(2, 3), layout='CNHW', weight_layout='HWIO')
 gradient2 float32 130x64x2x1 seed=782 | ConvSpec(1, 32, (1, 2), padding=(0, (0, 1)), layout='WHNC', output_layout='HNWC')
 gradient float32 40x2x17x18 seed=783 | ConvSpec(40, 48, (1, 1), layout='CNHW', output_layout='HCNW', weight_layout='HIWO')
 gradient2 float32 2x7x8x9x33 seed=784 | ConvSpec(33, 36, (1, 1, 1), layout='NDHWC', output_layout='NCWHD', weight_layout='IDHOW')
