@@ -197,7 +197,7 @@ def _by_samples(x: Any, w: Any, call: Call, samples: int) -> Any:
 
 def _overlaps(call: Call) -> bool:
     """Whether each window meets the input along the first axis, so that no part reads nothing."""
-    return max(call.padding[0]) < call.extents[0]
+    return bool(max(call.padding[0]) < call.extents[0])
 
 
 def _window(call: Call, start: int, stop: int) -> tuple[Call, tuple[int, int]]:

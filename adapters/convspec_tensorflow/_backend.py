@@ -24,6 +24,7 @@ from . import _arrays, _snippets
 from ._backward import gradients, gradients_by_xla, with_graph
 from ._compiled import allowed, by_graph, by_xla, function_of, may_be_faster, repeated
 from ._dtensor import refusing_split_space
+from ._few import few_inputs
 from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
@@ -126,7 +127,8 @@ class TensorflowBackend(PlanBackend):
             return quicker
         if not call.settled or (call.padded and not _pads_itself(call)):
             return "padding"
-        if quicker := faster(call, gradients=self.differentiates):
+        fast = self.differentiates and few_inputs(call)
+        if not fast and (quicker := faster(call, gradients=self.differentiates)):
             return quicker
         if call.rank == 3 and call.groups > 1:  # known: no 3-D kernel has groups outside XLA
             return _missing(call, gradients=self.differentiates)
@@ -208,6 +210,8 @@ class TensorflowBackend(PlanBackend):
             return ()
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
         notes = () if own.calls == other.calls else other.notes
+        if any(map(few_inputs, other.calls)):
+            notes += ("input: by TensorFlow's own kernel, not oneDNN's",)
         if any(map(by_convolutions, other.calls)):
             notes += ("convolutions of stride 1, in eager mode",)
         ways = {
@@ -350,7 +354,7 @@ def vectorizes(call: Call) -> bool:
     It forgets explicit padding, and takes channels for those of other groups.
     """
     depthwise = call.group_axis == "I" and not call.transposed
-    return depthwise or not (explicit(call) or call.groups > 1)
+    return depthwise or not (explicit(call) or few_inputs(call) or call.groups > 1)
 
 
 def _under_xla(env: Environment) -> Environment:
@@ -376,7 +380,7 @@ def _gradients_by_xla(calls: list[Call], problem: Problem) -> bool:
 
 def _same_kernel(call: Call, env: Environment) -> bool:
     """Whether a call is computed in the same way if it will be differentiated."""
-    if by_convolutions(call) and not env.traced:
+    if few_inputs(call) or (by_convolutions(call) and not env.traced):
         return False
     return by_batches(call, gradients=True) == by_batches(call, gradients=False)
 

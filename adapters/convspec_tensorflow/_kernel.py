@@ -16,6 +16,7 @@ import tensorflow as tf
 from convspec.plan import Call
 
 from ._arrays import CPU
+from ._few import by_columns, few_inputs
 from ._gradients import by_convolutions, with_gradients
 from ._slow import onednn
 
@@ -48,10 +49,13 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
         amounts, each = padding(call), call.dilation
         return lambda x, w: tf.nn.convolution(x, w, None, amounts, dilations=each)
     else:
-        operation = partial(FORWARD[max(call.rank, 2)], **_attributes(call))
+        attributes = _attributes(call)
+        operation = partial(FORWARD[max(call.rank, 2)], **attributes)
         run = lambda x, w: operation(input=x, filter=w)  # noqa: E731
         if gradients and by_convolutions(call):
             run = with_gradients(run, call)
+        if gradients and few_inputs(call):
+            run = by_columns(run, call, attributes)
     if call.rank == 1:
         run = _as_picture(run, call)
     dilated = {*call.dilation} != {1}

@@ -1,0 +1,188 @@
+"""Gradients by inputs of few channels, by TensorFlow's own kernel: exact, in every transform."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import convspec
+import convspec_tensorflow._backend as adapter
+from convspec import ConvSpec
+from convspec_tensorflow import _few
+from generators import integers
+
+LAST = {2: {"layout": "NHWC", "weight_layout": "HWIO"}, 3: {"layout": "NDHWC"}}
+SPECS = {
+    "signal": (ConvSpec(1, 4, (10,), 5, bias=False), (2, 1, 61)),
+    "signal, same": (ConvSpec(2, 3, (4,), 3, "same", bias=False), (3, 2, 17)),
+    "stem": (ConvSpec(3, 4, (7, 7), 2, 3, bias=False, **LAST[2]), (2, 13, 14, 3)),
+    "patches": (ConvSpec(3, 5, (4, 4), 4, bias=False), (2, 3, 13, 8)),
+    "same": (ConvSpec(4, 3, (3, 2), (2, 1), "same", bias=False, **LAST[2]), (1, 8, 7, 4)),
+    "reflect": (ConvSpec(3, 2, (3, 3), 1, 1, padding_mode="reflect", bias=False), (2, 3, 5, 6)),
+    "video": (ConvSpec(3, 4, (3, 3, 3), 2, 1, bias=False, **LAST[3]), (2, 5, 7, 6, 3)),
+    "video, apart": (ConvSpec(2, 3, (2, 3, 3), (3, 1, 2), bias=False), (2, 2, 9, 5, 7)),
+    "video, same": (ConvSpec(1, 3, (4, 2, 3), (1, 2, 1), "same", bias=False), (1, 1, 6, 5, 7)),
+    "video, left over": (ConvSpec(1, 2, (2, 2, 2), (3, 2, 2), bias=False), (1, 1, 7, 5, 5)),
+}
+
+
+@pytest.fixture
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones too, and where TensorFlow has no oneDNN: its own kernel is the same."""
+    monkeypatch.setattr(_few, "onednn", lambda: True)
+    for bound in ("WORTHWHILE", "OUT_CHANNELS", "VOLUME_OUT_CHANNELS"):
+        monkeypatch.setattr(_few, bound, 0)
+    monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+
+
+def arrays_of(spec: ConvSpec, shape: tuple[int, ...], seed: int = 3) -> list[tf.Tensor]:
+    rng = np.random.default_rng(seed)
+    shapes = (shape, spec.weight_shape, spec.output_shape(shape))
+    return [tf.constant(integers(rng, s, "float32")) for s in shapes]
+
+
+def gradients(call: Any, x: tf.Tensor, w: tf.Tensor, c: tf.Tensor) -> list[Any]:
+    with tf.GradientTape() as tape:
+        tape.watch([x, w])
+        y = call(x, w)
+    return [y, *tape.gradient(y, [x, w], c)]
+
+
+def check(spec: ConvSpec, shape: tuple[int, ...], seed: int = 3) -> None:
+    backend = adapter.TensorflowBackend()
+    x, w, c = arrays_of(spec, shape, seed)
+    expected = convspec.reference(spec, x.numpy(), w.numpy())
+    wide = [np.asarray(a, np.float64) for a in (x, w, c)]
+    found = [gradients(lambda x, w: spec(x, w, backend=backend), x, w, c) for _ in range(3)]
+    traced = tf.function(lambda x, w, c: gradients(lambda *a: spec(*a, backend=backend), x, w, c))
+    found.append(traced(x, w, c))
+    others = gradients(lambda x, w: spec(x, w), *map(tf.constant, wide))  # of float64: no rule's
+    for y, dx, dw in found:
+        assert np.array_equal(y, expected)
+        assert np.array_equal(dx, others[1])
+        assert np.array_equal(dw, others[2])
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", SPECS)
+def test_gradients_are_exact(name: str) -> None:
+    spec, shape = SPECS[name]
+    told = spec.explain(shape, adapter.TensorflowBackend())
+    assert "input: by TensorFlow's own kernel" in told
+    check(spec, shape)
+
+
+@pytest.mark.usefixtures("everywhere")
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_volumes_of_any_shape(data: st.DataObject) -> None:
+    """Which planes of dx each of g's comes to: any depth, step, padding and rest."""
+    draw = data.draw
+    taps, step = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    lo, hi = draw(st.integers(0, 4)), draw(st.integers(0, 4))
+    depth = draw(st.integers(max(taps - lo - hi, 1), 7))
+    channels = draw(st.integers(1, 3))
+    same = draw(st.booleans())
+    padding: Any = "same" if same else ((lo, hi), (0, 1), (1, 0))
+    spec = ConvSpec(channels, 2, (taps, 2, 2), (step, 1, 2), padding, bias=False, **LAST[3])
+    check(spec, (2, depth, 3, 4, channels), draw(st.integers(0, 9)))
+
+
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", ["stem", "video", "signal"])
+def test_transforms(name: str) -> None:
+    """Jacobians, second derivatives, tangents and one gradient alone."""
+    spec, shape = SPECS[name]
+    backend = adapter.TensorflowBackend()
+    x, w, c = arrays_of(spec, shape)
+
+    def of_float64(run: Any) -> list[Any]:
+        return run(*(tf.cast(a, "float64") for a in (x, w, c)))
+
+    def run(x: tf.Tensor, w: tf.Tensor, c: tf.Tensor) -> list[Any]:
+        def call(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+            return spec(x, w, backend=backend)
+
+        found = []
+        with tf.GradientTape(persistent=True) as outer:
+            outer.watch([x, w])
+            with tf.GradientTape() as tape:
+                tape.watch([x, w])
+                y = call(x, w)
+                loss = tf.reduce_sum(y * y * c)
+            dx, dw = tape.gradient(loss, [x, w])
+            total = tf.reduce_sum(dx) + 2 * tf.reduce_sum(dw)  # small enough to be exact
+        found += [dx, dw, *outer.gradient(total, [x, w])]
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, w])
+            y = call(x, w)[:1, :2]
+        found += [tape.jacobian(y, x), tape.jacobian(y, w)]
+        for i, array in enumerate((x, w)):
+            with tf.GradientTape() as tape:
+                tape.watch(array)
+                y = call(x, w)
+            found.append(tape.gradient(y, (x, w)[i], c))
+        return found
+
+    expected = of_float64(run)
+    for _ in range(2):
+        for got, exact in zip(run(x, w, c), expected, strict=True):
+            assert np.array_equal(got, exact)
+    for got, exact in zip(tf.function(run)(x, w, c), expected, strict=True):
+        assert np.array_equal(got, exact)
+    tangents = []
+    for dtype in ("float32", "float64"):
+        a, b = (tf.cast(array, dtype) for array in (x, w))
+        with tf.autodiff.ForwardAccumulator([a, b], [2 * a, b]) as accumulator:
+            y = spec(a, b, backend=backend)
+        tangents.append(accumulator.jvp(y))
+    assert np.array_equal(*tangents)
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_unknown_sizes_and_variables() -> None:
+    spec, shape = SPECS["stem"]
+    backend = adapter.TensorflowBackend()
+    x, w, c = arrays_of(spec, shape)
+    exact = gradients(lambda x, w: spec(x, w, backend=backend), x, w, c)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+    def traced(x: tf.Tensor) -> list[Any]:
+        return gradients(lambda *a: spec(*a, backend=backend), x, w, c)
+
+    variable = tf.Variable(w)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(spec(x, variable, backend=backend) * c)
+    assert np.array_equal(tape.gradient(loss, variable), exact[2])
+    for got, same in zip(traced(x), exact, strict=True):
+        assert np.array_equal(got, same)
+
+
+def test_which_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_few, "onednn", lambda: True)
+    monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+
+    def told(spec: ConvSpec, shape: tuple[int, ...], dtype: str = "float32") -> bool:
+        return "TensorFlow's own kernel" in spec.explain(shape, adapter.TensorflowBackend(), dtype)
+
+    stem, shape = ConvSpec(3, 64, (7, 7), 2, 3), (1, 3, 224, 224)
+    assert told(stem, shape)
+    assert not told(stem, shape, "float64")
+    assert not told(stem, (1, 3, 16, 16))
+    assert not told(ConvSpec(5, 64, (7, 7), 2, 3), (1, 5, 224, 224))
+    assert not told(ConvSpec(3, 16, (7, 7), 2, 3), shape)
+    assert not told(ConvSpec(3, 64, (1, 1)), shape)
+    assert not told(ConvSpec(3, 64, (3, 3), dilation=2), shape)
+    assert told(ConvSpec(1, 32, (3, 3, 3)), (1, 1, 16, 56, 56))
+    assert told(ConvSpec(3, 64, (3, 3, 3)), (1, 3, 16, 56, 56))
+    assert not told(ConvSpec(3, 32, (3, 3, 3)), (1, 3, 16, 56, 56))
+    monkeypatch.setattr(_few, "onednn", lambda: False)
+    monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
+    assert not told(stem, shape)
