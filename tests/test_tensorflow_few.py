@@ -16,6 +16,7 @@ from convspec import ConvSpec
 from convspec_tensorflow import _few
 from generators import integers
 
+UP = {"layout": "NHWC", "weight_layout": "HWOI"}
 LAST = {2: {"layout": "NHWC", "weight_layout": "HWIO"}, 3: {"layout": "NDHWC"}}
 SPECS = {
     "signal": (ConvSpec(1, 4, (10,), 5, bias=False), (2, 1, 61)),
@@ -29,13 +30,30 @@ SPECS = {
     "video, same": (ConvSpec(1, 3, (4, 2, 3), (1, 2, 1), "same", bias=False), (1, 1, 6, 5, 7)),
     "video, left over": (ConvSpec(1, 2, (2, 2, 2), (3, 2, 2), bias=False), (1, 1, 7, 5, 5)),
 }
+#: Onto few channels: spec, input shape.
+ONTO = {
+    "signal": (ConvSpec(5, 2, (4,), padding=1, bias=False), (2, 5, 9)),
+    "same": (ConvSpec(6, 1, (4, 3), padding="same", bias=False, **LAST[2]), (2, 5, 7, 6)),
+    "amounts": (ConvSpec(5, 4, (3, 4), padding=((2, 0), (1, 3)), bias=False), (1, 5, 5, 6)),
+    "reflect": (ConvSpec(5, 3, (3, 3), 1, 1, padding_mode="reflect", bias=False), (2, 5, 5, 6)),
+    "more than the kernel": (ConvSpec(5, 3, (2, 2), padding=3, bias=False), (2, 5, 4, 3)),
+    "volume": (ConvSpec(5, 3, (3, 2, 3), padding="same", bias=False), (2, 5, 4, 5, 6)),
+    "up": (ConvSpec(5, 3, (4, 4), 2, 1, transposed=True, bias=False, **UP), (2, 4, 5, 5)),
+    "up, same": (ConvSpec(5, 2, (3, 2), 2, "same", transposed=True, bias=False), (2, 5, 4, 3)),
+    "up, signal": (ConvSpec(5, 1, (5,), 3, transposed=True, bias=False), (2, 5, 7)),
+    "up, output": (
+        ConvSpec(5, 1, (3, 3), 2, 1, transposed=True, output_padding=1, bias=False),
+        (1, 5, 4, 4),
+    ),
+}
 
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small ones too, and where TensorFlow has no oneDNN: its own kernel is the same."""
     monkeypatch.setattr(_few, "onednn", lambda: True)
-    for bound in ("WORTHWHILE", "OUT_CHANNELS", "VOLUME_OUT_CHANNELS"):
+    monkeypatch.setattr(_few, "GRADIENTS", dict.fromkeys((1, 2, 3), 0))
+    for bound in ("WORTHWHILE", "OTHERS", "VOLUME_OTHERS", "RATIO", "FORWARD"):
         monkeypatch.setattr(_few, bound, 0)
     monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
 
@@ -78,6 +96,18 @@ def test_gradients_are_exact(name: str) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize("name", ONTO)
+def test_onto_few_channels(name: str) -> None:
+    spec, shape = ONTO[name]
+    told = spec.explain(shape, adapter.TensorflowBackend())
+    forward, _, backward = told.partition("with gradients")
+    plain = name not in ("volume", "more than the kernel")
+    assert ("few output channels: by TensorFlow's own kernel" in forward) == plain
+    assert spec.transposed or "weight: as that of the call from y to x" in backward
+    check(spec, shape)
+
+
+@pytest.mark.usefixtures("everywhere")
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -96,10 +126,15 @@ def test_volumes_of_any_shape(data: st.DataObject) -> None:
 
 
 @pytest.mark.usefixtures("everywhere")
-@pytest.mark.parametrize("name", ["stem", "video", "signal"])
-def test_transforms(name: str) -> None:
-    """Jacobians, second derivatives, tangents and one gradient alone."""
-    spec, shape = SPECS[name]
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        *(SPECS[name] for name in ("stem", "video", "signal")),
+        *map(ONTO.get, ("same", "volume", "up")),
+    ],
+)
+def test_transforms(spec: ConvSpec, shape: tuple[int, ...]) -> None:
+    """Jacobians, second derivatives, tangents, one gradient alone, and tf.vectorized_map."""
     backend = adapter.TensorflowBackend()
     x, w, c = arrays_of(spec, shape)
 
@@ -137,6 +172,9 @@ def test_transforms(name: str) -> None:
             assert np.array_equal(got, exact)
     for got, exact in zip(tf.function(run)(x, w, c), expected, strict=True):
         assert np.array_equal(got, exact)
+    several = tf.stack([x, -x])
+    by_each = tf.vectorized_map(lambda x: spec(x, w, backend=backend), several)
+    assert np.array_equal(by_each, [spec(x, w), spec(-x, w)])
     tangents = []
     for dtype in ("float32", "float64"):
         a, b = (tf.cast(array, dtype) for array in (x, w))
@@ -183,6 +221,9 @@ def test_which_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(ConvSpec(1, 32, (3, 3, 3)), (1, 1, 16, 56, 56))
     assert told(ConvSpec(3, 64, (3, 3, 3)), (1, 3, 16, 56, 56))
     assert not told(ConvSpec(3, 32, (3, 3, 3)), (1, 3, 16, 56, 56))
+    assert told(ConvSpec(64, 3, (9, 9), padding=4), (1, 64, 224, 224))
+    assert not told(ConvSpec(32, 3, (9, 9), padding=4), (1, 32, 16, 16))
+    assert told(ConvSpec(64, 3, (4, 4), 2, 1, transposed=True), (1, 64, 64, 64))
     monkeypatch.setattr(_few, "onednn", lambda: False)
     monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
     assert not told(stem, shape)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from convspec.algorithms import doubled, halved
+from convspec.algorithms import doubled, halved, mirrored
 from convspec.backend import Kernel
 from convspec.plan import Call
 
@@ -128,16 +128,7 @@ def _by_x(call: Call) -> Call:
     """
     if call.transposed or {*call.stride, *call.input_dilation} != {1} or not call.settled:
         return call
-    pairs = zip(call.extents, call.padding, strict=True)
-    mirrored = replace(
-        call,
-        in_channels=call.out_channels,
-        out_channels=call.in_channels,
-        input_size=call.output_size,
-        output_size=call.input_size,
-        padding=tuple((e - 1 - lo, e - 1 - hi) for e, (lo, hi) in pairs),
-    )
-    return doubled(call) if _ynnpack.slow(mirrored) and not misread(doubled(call)) else call
+    return doubled(call) if _ynnpack.slow(mirrored(call)) and not misread(doubled(call)) else call
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))

@@ -24,7 +24,7 @@ from . import _arrays, _snippets
 from ._backward import gradients, gradients_by_xla, with_graph
 from ._compiled import allowed, by_graph, by_xla, function_of, may_be_faster, repeated
 from ._dtensor import refusing_split_space
-from ._few import few_inputs
+from ._few import few_inputs, few_outputs, sides_exchanged
 from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, kernel
@@ -92,7 +92,10 @@ class TensorflowBackend(PlanBackend):
                 return CHANNELS_FIRST.plan(problem, env)
             except UnsupportedError:
                 pass
-        return super().plan(problem, env)
+        lowered = super().plan(problem, env)
+        if self.differentiates or not any(map(few_outputs, lowered.calls)):
+            return lowered
+        return replace(lowered, notes=(*lowered.notes, "few output channels: " + OWN))
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
@@ -211,7 +214,9 @@ class TensorflowBackend(PlanBackend):
         own, other = self.plan(problem, env), DIFFERENTIABLE.plan(problem, env)
         notes = () if own.calls == other.calls else other.notes
         if any(map(few_inputs, other.calls)):
-            notes += ("input: by TensorFlow's own kernel, not oneDNN's",)
+            notes += ("input: " + OWN,)
+        if any(map(sides_exchanged, other.calls)):
+            notes += ("weight: as that of the call from y to x, which has few input channels",)
         if any(map(by_convolutions, other.calls)):
             notes += ("convolutions of stride 1, in eager mode",)
         ways = {
@@ -333,7 +338,8 @@ class ChannelsFirstBackend(TensorflowBackend):
     def lacks(self, call: Call) -> str:
         depthwise = call.group_axis == "I" and not call.transposed
         missing = super().lacks(call)
-        if depthwise or missing not in ONE_CALL or by_batches(call, gradients=False):
+        elsewhere = by_batches(call, gradients=False) or few_outputs(call)
+        if depthwise or missing not in ONE_CALL or elsewhere:
             raise UnsupportedError(f"layout: no kernel takes {call.x_layout}.")
         return missing
 
@@ -341,6 +347,8 @@ class ChannelsFirstBackend(TensorflowBackend):
 #: What one kernel call and something around it makes up for.
 ONE_CALL = ("", "batch", "bias", "padding")
 
+#: What a note says of a call that oneDNN is slow at.
+OWN = "by TensorFlow's own kernel, not oneDNN's"
 #: What compiles a repeated eager call.
 BY_XLA, BY_GRAPH = "XLA", "a graph"
 
@@ -354,7 +362,8 @@ def vectorizes(call: Call) -> bool:
     It forgets explicit padding, and takes channels for those of other groups.
     """
     depthwise = call.group_axis == "I" and not call.transposed
-    return depthwise or not (explicit(call) or few_inputs(call) or call.groups > 1)
+    few = few_inputs(call) or sides_exchanged(call) or (few_outputs(call) and not call.transposed)
+    return depthwise or not (explicit(call) or few or call.groups > 1)
 
 
 def _under_xla(env: Environment) -> Environment:
@@ -380,7 +389,9 @@ def _gradients_by_xla(calls: list[Call], problem: Problem) -> bool:
 
 def _same_kernel(call: Call, env: Environment) -> bool:
     """Whether a call is computed in the same way if it will be differentiated."""
-    if few_inputs(call) or (by_convolutions(call) and not env.traced):
+    if few_inputs(call) or few_outputs(call) or sides_exchanged(call):
+        return False
+    if by_convolutions(call) and not env.traced:
         return False
     return by_batches(call, gradients=True) == by_batches(call, gradients=False)
 

@@ -1,16 +1,26 @@
-"""The gradient by an input of few channels, where oneDNN's is slow: by TensorFlow's own kernel.
+"""Few channels, where oneDNN is slow: by TensorFlow's own kernel, or with sides exchanged.
 
-oneDNN computes it at some 10 GFLOP/s a channel. TensorFlow's own kernel, Eigen's matrix product
-and a sum over windows, is as fast for few channels as for many; TensorFlow keeps it for amounts of
-padding, even of zeros (tensorflow/core/common_runtime/eager/mkl_eager_op_rewrite.cc and
-mkl_layout_pass.cc). Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, medians of interleaved
-eager calls, 2000 random pictures of 8 million multiplications and more): of one to four channels
-2.6, 2.3, 2.1 and 1.7 times as fast in the mean, at least 0.85, with 32 output channels and more;
-with 16 or less 0.3 to 1.4 times, and of eight channels 0.5 to 6 times, 1.3 in the mean. Volumes'
-calls with both gradients, in graphs, 480 random ones: of one channel 1.9 times as fast, at least
-0.9, of two or three, with 64 output channels and more, 1.6 and 1.3 times, at least 0.84; with less
-the taps of the depth are stacked into the channels (:mod:`convspec_tensorflow._slow`), which is
-slower where this is for (0.6 to 0.8 times as fast).
+oneDNN computes the gradient by an input of few channels at some 10 GFLOP/s for each of them, and so
+it does a transposed call onto few. TensorFlow's own kernel, Eigen's matrix product and a sum over
+windows, is as fast for few channels as for many; TensorFlow keeps it for amounts of padding, even
+of zeros (tensorflow/core/common_runtime/eager/mkl_eager_op_rewrite.cc and mkl_layout_pass.cc). A
+call onto few channels without strides is such a gradient of another, its mirror image; and its own
+gradient by the weight that of the mirror image, from few channels, where oneDNN is fast.
+
+Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, medians of interleaved calls, with 32 channels
+and more on the other side, the mean of each kind, and the least):
+
+- the gradient by pictures of one to four channels, eager, of 2000: 2.6, 2.3, 2.1 and 1.7 times as
+  fast, 0.85; with 16 channels on the other side 0.3 to 1.4, of eight channels 0.5 to 6, 1.3 in the
+  mean;
+- both gradients of a volume, in graphs, of 480: of one channel 1.9 times, 0.9; of two or three,
+  with 64 channels on the other side, 1.6 and 1.3, 0.84. With less the taps of the depth are stacked
+  into the channels (:mod:`convspec_tensorflow._slow`), which here is 0.6 to 0.8 times as fast;
+- pictures onto one to four channels, eager, of 104 from 2**24 multiplications and 20 channels for
+  each of them on: 2.0, 1.7, 1.6 and 1.4 times, 0.9; with less 0.3 to 1.3, since the kernel is
+  turned around first;
+- both gradients of these, in graphs, from 2**22 on, of 220: 3.5, 2.7, 2.5 and 2.2 times, 0.92;
+- the gradient by the weight of a volume onto so few, eager, of 260 from 2**25 on: 2.4 times, 0.82.
 """
 
 from __future__ import annotations
@@ -22,45 +32,94 @@ from typing import Any
 
 import tensorflow as tf
 
+from convspec.algorithms import mirrored
 from convspec.plan import PER_AXIS, Call
 
 from ._slow import onednn
 
-#: Up to so many input channels, and from so many output channels on.
+#: Up to so many channels on one side, and from so many on the other on.
 CHANNELS = 4
-OUT_CHANNELS = 32
+OTHERS = 32
 #: From so many multiplications on.
 WORTHWHILE = 2**20
 #: The same of volumes of several channels, whose pictures have those of some planes.
 VOLUME_CHANNELS = 3
-VOLUME_OUT_CHANNELS = 64
+VOLUME_OTHERS = 64
+#: From so many input channels and multiplications on for each of few output channels, forward
+#: without strides.
+RATIO = 20
+FORWARD = 2**24
+#: From so many on with gradients, by rank.
+GRADIENTS = {1: 2**22, 2: 2**22, 3: 2**25}
 
-BY_INPUT, BY_WEIGHT = tf.raw_ops.Conv2DBackpropInput, tf.raw_ops.Conv2DBackpropFilter
+#: The operations of rank 2 and 3 that are gradients by the input, and by the weight.
+OPERATIONS = {
+    2: (tf.raw_ops.Conv2DBackpropInput, tf.raw_ops.Conv2DBackpropFilter),
+    3: (tf.raw_ops.Conv3DBackpropInputV2, tf.raw_ops.Conv3DBackpropFilterV2),
+}
 
 Run = Callable[[Any, Any], Any]
 
 
 def few_inputs(call: Call) -> bool:
     """Whether the gradient of a call by its input is computed so."""
+    return _dense(call) and (call.same or not call.padded) and _few(call)
+
+
+def few_outputs(call: Call) -> bool:
+    """Whether a call onto few channels is computed as the gradient by the input of another."""
+    if call.rank == 3 or (not call.transposed and {*call.stride} != {1}):
+        return False
+    other = _other(call)
+    inside = all(min(pair) >= 0 for pair in (*call.padding, *other.padding))
+    if not (inside and _dense(other) and _few(other)):
+        return False
+    enough = call.in_channels >= RATIO * call.out_channels
+    return call.transposed or (enough and call.multiplications >= FORWARD * call.out_channels)
+
+
+def sides_exchanged(call: Call) -> bool:
+    """Whether the gradient by the weight of a call onto few channels is its mirror image's."""
+    if not _dense(call) or {*call.stride} != {1}:
+        return False
+    few = call.out_channels <= CHANNELS and call.in_channels >= OTHERS
+    inside = all(min(pair) >= 0 for pair in mirrored(call).padding)
+    return few and inside and call.multiplications >= GRADIENTS[call.rank]
+
+
+def _other(call: Call) -> Call:
+    """The call of which this one is the gradient by the input."""
+    if not call.transposed:
+        return mirrored(call)
+    return replace(
+        call,
+        transposed=False,
+        in_channels=call.out_channels,
+        out_channels=call.in_channels,
+        input_size=call.output_size,
+        output_size=call.input_size,
+    )
+
+
+def _dense(call: Call) -> bool:
+    """Whether oneDNN computes a call that TensorFlow's own kernel may compute faster."""
     if call.device != "cpu" or call.dtype != "float32" or not onednn():
         return False
     if any(type(size) is not int for size in (call.batch, *call.input_size, *call.output_size)):
         return False  # known only when the graph runs
-    dense = not call.transposed and call.groups == 1 and call.rank in (1, 2, 3)
-    if not dense or {*call.dilation, *call.input_dilation} != {1}:
+    if call.transposed or call.groups > 1 or call.rank not in (1, 2, 3):
         return False
-    if call.padded and not call.same:
+    if {*call.dilation, *call.input_dilation} != {1} or prod(call.kernel_size) == 1:
         return False
-    worthwhile = prod(call.kernel_size) > 1 and call.multiplications >= WORTHWHILE
-    return worthwhile and _few(call)
+    return bool(call.multiplications >= WORTHWHILE)
 
 
 def _few(call: Call) -> bool:
     """Whether input channels are few, and output channels enough."""
     channels, others = call.in_channels, call.out_channels
     if call.rank < 3 or channels == 1:
-        return channels <= CHANNELS and others >= OUT_CHANNELS
-    return channels <= VOLUME_CHANNELS and others >= VOLUME_OUT_CHANNELS
+        return channels <= CHANNELS and others >= OTHERS
+    return channels <= VOLUME_CHANNELS and others >= VOLUME_OTHERS
 
 
 def by_columns(run: Run, call: Call, attributes: Mapping[str, Any]) -> Run:
@@ -73,7 +132,7 @@ def by_columns(run: Run, call: Call, attributes: Mapping[str, Any]) -> Run:
     """
     high = [1] * (2 - call.rank)
     w_shape = [*high, *call.kernel_size, call.in_channels, call.out_channels]
-    by_weight = tf.raw_ops.Conv3DBackpropFilterV2 if call.rank == 3 else BY_WEIGHT
+    _, by_weight = OPERATIONS[max(call.rank, 2)]
     by_input = _of_volumes(call) if call.rank == 3 else _of_pictures(call)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -87,18 +146,61 @@ def by_columns(run: Run, call: Call, attributes: Mapping[str, Any]) -> Run:
     return lambda x, w: conv(x, w)  # whose signature is looked at while tracing
 
 
+def onto_few(call: Call) -> Run:
+    """A call of pictures onto few channels: x (N, H, W, C), w (KH, KW, C, O), or transposed
+    (KH, KW, O, C) -> y (N, H', W', O).
+    """
+    columns = _of_pictures(_other(call))
+    if call.transposed:
+        return lambda x, w: columns(w, x)
+    return lambda x, w: columns(_turned(w), x)
+
+
+def by_sides(run: Run, call: Call, attributes: Mapping[str, Any]) -> Run:
+    """``run``, a kernel onto few channels, channels last, with its gradient by the weight as that
+    of few channels in, which is fast: y's and x's sides are exchanged.
+
+    Args:
+        attributes: the operation's.
+    """
+    other, high = mirrored(call), [1] * (2 - call.rank)
+    x_shape = [call.batch, *high, *call.input_size, call.in_channels]
+    turned = [*high, *call.kernel_size, call.out_channels, call.in_channels]
+    pairs = [(0, 0), *[(0, 0) for _ in high], *other.padding, (0, 0)]
+    by_input, by_weight = OPERATIONS[max(call.rank, 2)]
+    valid = {"strides": [1] * len(pairs), "padding": "VALID"}
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def conv(x: Any, w: Any) -> Any:
+        def gradients(g: Any) -> tuple[Any, Any]:
+            dx = by_input(input_sizes=x_shape, filter=w, out_backprop=g, **attributes)
+            wide = tf.pad(g, pairs)
+            dw = by_weight(input=wide, filter_sizes=turned, out_backprop=x, **valid)
+            return dx, _turned(dw)
+
+        return run(x, w), gradients
+
+    return lambda x, w: conv(x, w)
+
+
+def _turned(w: Any) -> Any:
+    """w (space, I, O) -> (space, O, I), the other way round in space."""
+    *space, i, o = range(w.shape.rank)
+    return tf.transpose(tf.reverse(w, space), (*space, o, i))
+
+
 def _of_pictures(call: Call) -> Run:
     """w (KH, KW, C, O), g (N, H', W', O) -> dx (N, H, W, C)."""
     high = 2 - call.rank
-    nothing = [(0, 0)]
-    pairs = [*nothing * high, *(call.padding if call.padded else nothing * call.rank)]
+    pairs = [*[(0, 0)] * high, *call.padding]
     attributes: dict[str, Any] = {
         "input_sizes": [call.batch, *[1] * high, *call.input_size, call.in_channels],
         "strides": [1, *[1] * high, *call.stride, 1],
         "padding": "EXPLICIT",
         "explicit_paddings": [0, 0, *(amount for pair in pairs for amount in pair), 0, 0],
     }
-    return lambda w, g: BY_INPUT(filter=w, out_backprop=g, **attributes)
+    by_input, _ = OPERATIONS[2]
+    return lambda w, g: by_input(filter=w, out_backprop=g, **attributes)
 
 
 def _of_volumes(call: Call) -> Run:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from convspec.plan import Call
 
 from ._arrays import CPU
-from ._few import by_columns, few_inputs
+from ._few import by_columns, by_sides, few_inputs, few_outputs, onto_few, sides_exchanged
 from ._gradients import by_convolutions, with_gradients
 from ._slow import onednn
 
@@ -42,7 +42,7 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
     if call.rank == 0:
         return tf.linalg.matmul  # type: ignore[no-any-return]
     if call.transposed:
-        run = _transposed(call)
+        run = onto_few(call) if few_outputs(call) and not gradients else _transposed(call)
     elif call.groups > 1 and call.group_axis == "I":
         return _depthwise(call)
     elif by_batches(call, gradients=gradients):
@@ -54,7 +54,11 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
         run = lambda x, w: operation(input=x, filter=w)  # noqa: E731
         if gradients and by_convolutions(call):
             run = with_gradients(run, call)
-        if gradients and few_inputs(call):
+        if few_outputs(call):
+            run = onto_few(call)
+        if gradients and sides_exchanged(call):
+            run = by_sides(run, call, attributes)
+        elif gradients and few_inputs(call):
             run = by_columns(run, call, attributes)
     if call.rank == 1:
         run = _as_picture(run, call)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from convspec import ConvSpec, reference
 from convspec.geometry import smallest_input
 from convspec.plan import Call
+from convspec.problem import resolve
 
 from ._arrays import cast
 from ._kernel import by_batches, channels_first, conv
@@ -179,7 +180,7 @@ def _trial(kind: Call) -> tuple[Call, Any, Any, Any]:
     positions = tuple(expected.shape[spec.layout.index(letter)] for letter in spec.spatial)
     call = replace(kind, input_size=sizes, output_size=positions)
     if kind.same:
-        call = replace(call, padding=((1, 1),) * kind.rank)  # any amounts: SAME is a word
+        call = replace(call, padding=resolve(spec, shape, None).padding)
     return call, x, w, expected
 
 

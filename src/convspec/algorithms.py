@@ -160,6 +160,24 @@ def _stepping(call: Call, at: int, step: int, taps: int, gap: int, pair: Pair) -
     )
 
 
+def mirrored(call: Call) -> Call:
+    """Of a dense call without strides, the one that its gradient by the input is, of what was y.
+
+    Its kernel is turned around, with the channels exchanged; and its own gradient by the input is
+    ``call`` (Goodfellow et al., Deep Learning, 2016, section 9.5).
+    """
+    pairs = zip(call.extents, call.padding, strict=True)
+    return replace(
+        call,
+        in_channels=call.out_channels,
+        out_channels=call.in_channels,
+        input_size=call.output_size,
+        output_size=call.input_size,
+        padding=tuple((reach - 1 - lo, reach - 1 - hi) for reach, (lo, hi) in pairs),
+        same=False,
+    )
+
+
 def taps(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """Without a kernel: the sum, over all taps and channels of a group, of elementwise products.
 
