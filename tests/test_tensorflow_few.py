@@ -203,6 +203,24 @@ def test_unknown_sizes_and_variables() -> None:
         assert np.array_equal(got, same)
 
 
+@pytest.mark.usefixtures("everywhere")
+@pytest.mark.parametrize(("spec", "shape"), [SPECS["video"], SPECS["signal"], ONTO["same"]])
+def test_a_cotangent_of_unknown_shape(spec: ConvSpec, shape: tuple[int, ...]) -> None:
+    backend = adapter.TensorflowBackend()
+    x, w, c = arrays_of(spec, shape)
+
+    @tf.custom_gradient
+    def forget(y: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        return y, lambda g: tf.compat.v1.placeholder_with_default(g, None)
+
+    @tf.function
+    def traced(x: tf.Tensor, w: tf.Tensor) -> list[Any]:
+        return gradients(lambda *a: forget(spec(*a, backend=backend)), x, w, c)
+
+    for got, same in zip(traced(x, w), gradients(spec, x, w, c), strict=True):
+        assert np.array_equal(got, same)
+
+
 def test_which_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_few, "onednn", lambda: True)
     monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
@@ -216,6 +234,7 @@ def test_which_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not told(stem, (1, 3, 16, 16))
     assert not told(ConvSpec(5, 64, (7, 7), 2, 3), (1, 5, 224, 224))
     assert not told(ConvSpec(3, 16, (7, 7), 2, 3), shape)
+    assert not told(stem, (1, 3, 2048, 2048))  # whose windows would be too large
     assert not told(ConvSpec(3, 64, (1, 1)), shape)
     assert not told(ConvSpec(3, 64, (3, 3), dilation=2), shape)
     assert told(ConvSpec(1, 32, (3, 3, 3)), (1, 1, 16, 56, 56))

@@ -456,3 +456,60 @@ def test_cotangents_of_unknown_rank() -> None:
         y = spec(x, w) * 2.0
     for found, exact in zip(gradients(x, w), tape.gradient(y, [x, w]), strict=True):
         assert np.array_equal(found, exact)
+
+
+PADDED_IN_GRADIENTS = {
+    "cropped": (ConvSpec(4, 3, (3, 3, 4), (3, 2, 1), 1, transposed=True), (1, 4, 2, 3, 3)),
+    "cropped on one side": (
+        ConvSpec(4, 3, (3, 3, 3), 2, ((1, 0),) * 3, transposed=True),
+        (1, 4, 2, 3, 3),
+    ),
+    "one input channel": (
+        ConvSpec(3, 1, (1, 1, 3), (2, 3, 3), ((1, 1), (1, 1), (2, 3))),
+        (1, 3, 1, 1, 3),
+    ),
+    "last": (
+        ConvSpec(4, 3, (4, 3, 3), 1, ((1, 3), (3, 0), (2, 1)), transposed=True, layout="NDHWC"),
+        (1, 2, 2, 4, 4),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PADDED_IN_GRADIENTS)
+def test_no_pad_is_fused_to_what_a_gradient_is(name: str) -> None:
+    """A crop's gradient is a Pad, and a transposed volume's a Conv3D, which oneDNN takes together
+    for one whose output is as small as without: in graphs, if nothing else reads that Pad.
+    """
+    spec, shape = PADDED_IN_GRADIENTS[name]
+    spec = spec.replace(bias=False)
+    rng = np.random.default_rng(5)
+    shapes = (shape, spec.weight_shape, spec.output_shape(shape))
+    x, w, c = (rng.integers(-2, 3, s) for s in shapes)
+
+    def first(of: str) -> Any:
+        def run(**arrays: tf.Tensor) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(arrays[of])
+                y = spec(arrays["x"], arrays["w"])
+            return tape.gradient(y, arrays[of], arrays["c"])
+
+        return run
+
+    def second(of: str, by: str) -> Any:
+        def run(**arrays: tf.Tensor) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(arrays[by])
+                found = first(of)(**arrays)
+            return tape.gradient(found, arrays[by], arrays[of])
+
+        return run
+
+    pairs = [(of, by) for of in "xw" for by in "xwc" if of != by]
+    for run in [*map(first, "xw"), *(second(*pair) for pair in pairs)]:
+        wide, arrays = (
+            {k: tf.constant(a, dtype) for k, a in zip("xwc", (x, w, c), strict=True)}
+            for dtype in ("float64", "float32")
+        )
+        expected = run(**wide)
+        for call in (run, run, tf.function(run)):
+            assert np.array_equal(call(**arrays), expected)

@@ -106,6 +106,12 @@ def tied(a: Any, b: Any) -> Any:
     return tf.slice(a, begin, shape_of(a))
 
 
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def apart(x: Any) -> Any:
+    """``x``, as something that graphs fuse to nothing around it, nor its gradients of any order."""
+    return tf.ensure_shape(x, x.shape), apart
+
+
 def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any, ...]:
     """Gradients by a tape, whose own are conjugated."""
     with tf.GradientTape() as tape:

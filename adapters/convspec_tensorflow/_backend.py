@@ -27,7 +27,7 @@ from ._dtensor import refusing_split_space
 from ._few import few_inputs, few_outputs, sides_exchanged
 from ._gradients import by_convolutions
 from ._guards import shortcut
-from ._kernel import by_batches, conv, explicit, kernel
+from ._kernel import by_batches, conv, explicit, fuses_pad, kernel
 from ._probe import differentiates, works, works_in_graphs, writes_elsewhere
 from ._slow import by_taps, faster, onednn
 
@@ -389,7 +389,7 @@ def _gradients_by_xla(calls: list[Call], problem: Problem) -> bool:
 
 def _same_kernel(call: Call, env: Environment) -> bool:
     """Whether a call is computed in the same way if it will be differentiated."""
-    if few_inputs(call) or few_outputs(call) or sides_exchanged(call):
+    if few_inputs(call) or few_outputs(call) or sides_exchanged(call) or fuses_pad(call):
         return False
     if by_convolutions(call) and not env.traced:
         return False

@@ -35,6 +35,7 @@ import tensorflow as tf
 from convspec.algorithms import mirrored
 from convspec.plan import PER_AXIS, Call
 
+from ._arrays import apart
 from ._slow import onednn
 
 #: Up to so many channels on one side, and from so many on the other on.
@@ -45,6 +46,8 @@ WORTHWHILE = 2**20
 #: The same of volumes of several channels, whose pictures have those of some planes.
 VOLUME_CHANNELS = 3
 VOLUME_OTHERS = 64
+#: Up to so many elements of the windows of one picture, which TensorFlow's kernel keeps: 128 MB.
+WINDOWS = 2**25
 #: From so many input channels and multiplications on for each of few output channels, forward
 #: without strides.
 RATIO = 20
@@ -117,6 +120,9 @@ def _dense(call: Call) -> bool:
 def _few(call: Call) -> bool:
     """Whether input channels are few, and output channels enough."""
     channels, others = call.in_channels, call.out_channels
+    windows = prod(call.output_size[-2:]) * prod(call.kernel_size) * channels
+    if windows > WINDOWS:
+        return False
     if call.rank < 3 or channels == 1:
         return channels <= CHANNELS and others >= OTHERS
     return channels <= VOLUME_CHANNELS and others >= VOLUME_OTHERS
@@ -174,7 +180,7 @@ def by_sides(run: Run, call: Call, attributes: Mapping[str, Any]) -> Run:
     def conv(x: Any, w: Any) -> Any:
         def gradients(g: Any) -> tuple[Any, Any]:
             dx = by_input(input_sizes=x_shape, filter=w, out_backprop=g, **attributes)
-            wide = tf.pad(g, pairs)
+            wide = tf.pad(g, pairs) if tf.executing_eagerly() else apart(tf.pad(g, pairs))
             dw = by_weight(input=wide, filter_sizes=turned, out_backprop=x, **valid)
             return dx, _turned(dw)
 
@@ -224,7 +230,7 @@ def _of_volumes(call: Call) -> Run:
 
     def run(w: Any, g: Any) -> Any:
         w = tf.reshape(tf.transpose(w, (1, 2, 0, 3, 4)), (*kernel_size, taps * channels, -1))
-        dx = pictures(w, tf.reshape(g, (call.batch * outputs, *g.shape[2:])))
+        dx = pictures(w, tf.reshape(g, (call.batch * outputs, *call.output_size[1:], -1)))
         parts = tf.split(tf.reshape(dx, (-1, taps * channels)), taps, axis=1)
         found = []
         for tap, part in enumerate(parts):

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from convspec.plan import Call
 
-from ._arrays import CPU
+from ._arrays import CPU, apart
 from ._few import by_columns, by_sides, few_inputs, few_outputs, onto_few, sides_exchanged
 from ._gradients import by_convolutions, with_gradients
 from ._slow import onednn
@@ -62,10 +62,12 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
             run = by_columns(run, call, attributes)
     if call.rank == 1:
         run = _as_picture(run, call)
-    dilated = {*call.dilation} != {1}
-    if dilated and _fuses_pad(call):  # of its result graphs know no shape that is right
-        run = _after_pad(run)
-    return _unfused(run) if call.groups > 1 or (_fuses_pad(call) and not dilated) else run
+    if not fuses_pad(call):
+        return _unfused(run) if call.groups > 1 else run
+    if call.transposed:
+        return _before_pad(run)
+    # Of a dilated one graphs know no shape of the result that is right.
+    return _after_pad(run) if gradients or {*call.dilation} != {1} else _unfused(run)
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:
@@ -117,14 +119,20 @@ def _unfused(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 def _after_pad(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Nor is a Pad fused across this to what follows."""
-
-    def padded(x: Any, w: Any) -> Any:
-        return run(x if tf.executing_eagerly() else tf.ensure_shape(x, x.shape), w)
-
-    return padded
+    return lambda x, w: run(x if tf.executing_eagerly() else apart(x), w)
 
 
-def _fuses_pad(call: Call) -> bool:
+def _before_pad(run: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Nor the Pad that is the gradient of what crops the result to the kernel's own gradient."""
+
+    def cropped(x: Any, w: Any) -> Any:
+        y = run(x, w)
+        return y if tf.executing_eagerly() else apart(y)
+
+    return cropped
+
+
+def fuses_pad(call: Call) -> bool:
     """Whether graphs may fuse a Pad before the call to it, as they do with oneDNN for volumes.
 
     Then they take the output for as small as without, and lose a transpose behind it, if that does
