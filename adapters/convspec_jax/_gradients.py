@@ -4,7 +4,7 @@ That of the weight takes the output's gradient for a kernel, which is as large a
 some 30000 positions on it takes 5 to 10 times as long as the forward call. It is also the sum over
 parts of the output, some samples each or some rows of one. Measured (JAX 0.10.2, 2 cores with
 AVX-512, float32, interleaved, the gradient of the weight alone, 127 random pictures), by parts of
-4096 positions, of more than 16 output channels: 1.09 to 1.3 times as fast from 16000 positions on,
+4096 positions, of 24 output channels and more: 1.09 to 1.3 times as fast from 16000 positions on,
 1.3 and 2.1 of one and more samples from 24000 on, 2.0 and 3.5 from 40000 on, up to 18; at worst
 0.86. With 16 output channels or less it takes 1.1 to 6 times as long, as it does along one axis.
 Where the kernel has one position a matrix product is 2 to 7 times as fast.

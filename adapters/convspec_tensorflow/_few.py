@@ -10,17 +10,17 @@ gradient by the weight that of the mirror image, from few channels, where oneDNN
 Measured (TensorFlow 2.21, AVX-512, float32, 2 cores, medians of interleaved calls, with 32 channels
 and more on the other side, the mean of each kind, and the least):
 
-- the gradient by pictures of one to four channels, eager, of 2000: 2.6, 2.3, 2.1 and 1.7 times as
+- the gradient by pictures of one to four channels, eager, of 559: 3.0, 2.6, 2.2 and 1.9 times as
   fast, 0.85; with 16 channels on the other side 0.3 to 1.4, of eight channels 0.5 to 6, 1.3 in the
   mean;
-- both gradients of a volume, in graphs, of 480: of one channel 1.9 times, 0.9; of two or three,
-  with 64 channels on the other side, 1.6 and 1.3, 0.84. With less the taps of the depth are stacked
+- both gradients of a volume, in graphs, of 284: of one channel 1.9 times, 0.93; of two or three,
+  with 64 channels on the other side, 1.5 and 1.3, 0.84. With less the taps of the depth are stacked
   into the channels (:mod:`convspec_tensorflow._slow`), which here is 0.6 to 0.8 times as fast;
-- pictures onto one to four channels, eager, of 104 from 2**24 multiplications and 20 channels for
-  each of them on: 2.0, 1.7, 1.6 and 1.4 times, 0.9; with less 0.3 to 1.3, since the kernel is
+- pictures onto one to four channels, eager, of 105 from 2**24 multiplications and 20 channels for
+  each of them on: 2.0, 1.7, 1.6 and 1.6 times, 0.9; with less 0.3 to 1.3, since the kernel is
   turned around first;
-- both gradients of these, in graphs, from 2**22 on, of 220: 3.5, 2.7, 2.5 and 2.2 times, 0.92;
-- the gradient by the weight of a volume onto so few, eager, of 260 from 2**25 on: 2.4 times, 0.82.
+- both gradients of these, in graphs, from 2**22 on, of 216: 3.5, 2.8, 2.5 and 2.2 times, 0.92;
+- the gradient by the weight of a volume onto so few, eager, of 192 from 2**25 on: 2.5 times, 0.82.
 """
 
 from __future__ import annotations
