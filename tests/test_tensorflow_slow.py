@@ -60,7 +60,7 @@ def test_depthwise_volumes_take_depthwise_kernels() -> None:
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rules on small problems too, and wherever oneDNN would have none of it."""
-    for bound in ("WORTHWHILE", "WINDOWS", "TRANSPOSED_WINDOWS"):
+    for bound in ("WORTHWHILE", "WIDE_WORTHWHILE", "TRANSPOSED_WORTHWHILE"):
         monkeypatch.setattr(_slow, bound, 0)
     monkeypatch.setattr(_slow, "onednn", lambda: False)
     monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
@@ -90,7 +90,19 @@ RULES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
         ConvSpec(9, 4, (2, 3, 3), padding="same", bias=False, **ORDERS),
         (1, 5, 6, 7, 9),
         "",
-        "stack",
+        "rank",
+    ),
+    "many more inputs": (
+        ConvSpec(24, 1, (2, 3, 3), padding="same", bias=False, **ORDERS),
+        (1, 5, 6, 7, 24),
+        "",
+        "",
+    ),
+    "strided": (
+        ConvSpec(3, 4, (3, 3, 2), (2, 3, 2), padding=1, bias=False, **ORDERS),
+        (2, 6, 7, 8, 3),
+        "",
+        "rank",
     ),
     "many channels": (
         ConvSpec(17, 5, (3, 3, 3), padding=1, bias=False, **ORDERS),
@@ -102,7 +114,7 @@ RULES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
         ConvSpec(5, 6, (3, 3, 2), dilation=(2, 3, 2), padding="same", bias=False, **ORDERS),
         (2, 7, 8, 9, 5),
         "",
-        "",
+        "rank",
     ),
     "dilated and strided": (
         ConvSpec(5, 6, (3, 3, 2), (1, 2, 2), 2, (2, 2, 1), bias=False),
@@ -112,9 +124,21 @@ RULES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
     ),
     "transposed": (
         ConvSpec(4, 3, (3, 2, 2), 2, 1, transposed=True, output_padding=1, bias=False),
-        (2, 4, 3, 4, 5),
+        (1, 4, 3, 4, 5),
         "",
         "phases",
+    ),
+    "transposed samples": (
+        ConvSpec(4, 3, (2, 2, 2), 2, 0, transposed=True, bias=False, **ORDERS),
+        (2, 3, 4, 5, 4),
+        "phases",
+        "phases",
+    ),
+    "transposed, many more inputs": (
+        ConvSpec(16, 1, (2, 2, 2), 2, 0, transposed=True, bias=False, **ORDERS),
+        (1, 3, 4, 5, 16),
+        "",
+        "",
     ),
 }
 
@@ -154,21 +178,54 @@ def test_the_same_numbers_and_gradients(name: str) -> None:
         assert np.array_equal(one, other)
 
 
+def native_call(monkeypatch: pytest.MonkeyPatch, spec: ConvSpec, shape: tuple[int, ...]) -> Any:
+    """The one call of TensorFlow's own kernel."""
+    with monkeypatch.context() as patched:
+        patched.setattr(adapter, "faster", lambda call, gradients: "")
+        (call,) = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls
+    return call
+
+
 def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, shape, *_ = RULES["few channels"]
-    own = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls[0]
+    own = native_call(monkeypatch, spec, shape)
     large = replace(own, output_size=(64, 64, 64), out_channels=64)
     monkeypatch.setattr(_slow, "onednn", lambda: False)
     assert _slow.faster(large, gradients=True) == _slow.faster(large, gradients=False) == "stack"
-    others = {"device": "gpu", "dtype": "float64", "groups": 3, "stride": (1, 2, 2)}
-    for field, value in (*others.items(), ("output_size", (2, 4, 4))):
+    others = {"device": "gpu", "dtype": "float64", "groups": 3}
+    for field, value in others.items():
         call = replace(large, **{field: value})
         assert _slow.faster(call, gradients=True) == _slow.faster(call, gradients=False) == ""
+    others["stride"] = (1, 2, 2)
+    for field, value, rule in (("stride", (1, 2, 2), "rank"), ("output_size", (2, 4, 4), "stack")):
+        call = replace(large, **{field: value})
+        assert _slow.faster(call, gradients=True) == rule
+        assert _slow.faster(call, gradients=False) == ""
     monkeypatch.setattr(_slow, "onednn", lambda: True)
     assert _slow.faster(large, gradients=False) == ""
     assert _slow.faster(large, gradients=True) == "stack"
     for field, value in (*others.items(), ("in_channels", 4), ("output_size", (9, 9, 9))):
         assert _slow.faster(replace(large, **{field: value}), gradients=True) == ""
+
+
+@pytest.mark.parametrize(("l3", "rule"), [(3 * 2**27, "phases"), (2**25, "")])
+def test_transposed_volumes_of_several_samples(
+    monkeypatch: pytest.MonkeyPatch, l3: int, rule: str
+) -> None:
+    """Their windows are gathered for as many samples as the cache would hold."""
+    spec = ConvSpec(32, 24, (3, 3, 3), 3, transposed=True, bias=False, **ORDERS)
+    call = native_call(monkeypatch, spec, (3, 7, 7, 7, 32))
+    assert call.transposed
+    monkeypatch.setattr(_slow, "onednn", lambda: False)
+    monkeypatch.setattr(_slow, "l3_bytes", lambda: l3)
+    assert _slow.faster(call, gradients=False) == rule
+    assert _slow.faster(call, gradients=True) == "phases"
+    assert _slow.faster(replace(call, batch=1), gradients=False) == ""
+    assert _slow.faster(replace(call, batch=300), gradients=False) == ""
+
+
+def test_what_the_l3_cache_has() -> None:
+    assert _slow.l3_bytes() in {2**25, 3 * 2**27}
 
 
 def test_volumes_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,11 +237,12 @@ def test_volumes_of_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     g = tf.constant(integers(rng, spec.output_shape(shape), "float32"))
     expected = convspec.reference(spec, x, w)
     found = []
+    each = 1 if _slow.onednn() else 4  # without it, pictures of groups have no gradients
     for onednn in (False, True):
         monkeypatch.setattr(_slow, "onednn", lambda onednn=onednn: onednn)
         plans = (adapter.TensorflowBackend(), adapter.DifferentiableBackend())
         own, other = (len(plan.plan(resolve(spec, shape, None), ENV).calls) for plan in plans)
-        assert (own, other) == (4, 4 if onednn else 3)
+        assert (own, other) == (4, 4 if onednn else 3 * each)
         monkeypatch.setattr(adapter, "DIFFERENTIABLE", plans[1])
         arrays = [tf.constant(x), tf.constant(w)]
         with tf.GradientTape() as tape:

@@ -1,44 +1,59 @@
 """Where TensorFlow's own kernel is slow on the CPU, and which rule is faster there.
 
-Every bound here is measured (TensorFlow 2.21 without oneDNN, AVX2, float32, 2 cores, ratios of
-interleaved medians over ``tf.nn.conv3d`` and its transpose, eager, channels last). oneDNN, which
+Every bound here is measured (TensorFlow 2.21 without oneDNN, AVX2 and AVX-512, float32, 2 cores,
+ratios of interleaved medians over ``tf.nn.conv3d`` and its transpose, channels last). oneDNN, which
 TensorFlow takes by itself on processors with AVX-512 and elsewhere if ``TF_ENABLE_ONEDNN_OPTS=1``
 was set before it was imported, has none of these problems but that of groups. With it, gradients of
 one channel are 1.1 to 2.9 times as fast with the taps stacked, of two or three 1.0 to 2.1 times, if
 there is much to compute; of more channels 0.3 to 1.1 times.
 
 - Eigen's 3-D kernel is slow on a few channels: as 2-D pictures with the taps of the depth stacked
-  into the channels 1.3 to 5 times as fast, with gradients 1.5 to 3.7 times.
-- The gradients of a volume gather all windows at once, and where these take more than 32 MB
-  (kMaxTempAllocationOverhead in tensorflow/core/kernels/conv_grad_ops_3d.cc) they are left to a
-  kernel without BLAS: pictures are 1.1 to 5 times as fast then, and with half as much already.
-  With strides in the plane they are not.
-- So are the gradients of a transposed convolution with strides, which are 2.5 to 3.7 times as fast
-  as dense convolutions of each residue of the stride.
+  into the channels 1.3 to 5 times as fast.
+- The gradients of a volume gather the windows of as many samples as the L3 cache would hold, if
+  there were so many, one sample or not; and where these windows have more than 25 times as many
+  elements as all tensors (kMaxTempAllocationOverhead in tensorflow/core/kernels/
+  conv_grad_ops_3d.cc), which is so for all that are small, they are left to a kernel that computes
+  0.3 to 3 GFLOP/s, with strides and few channels 0.02. Pictures are 0.7 to 36 times as fast, 2.6
+  in the mean of 315 volumes, with strides 0.7 to 320 times, 6.5 in that of 269; of 24 and more
+  times as many input channels as output channels, if there is much to compute, 0.4 to 2.2 times;
+  and 0.15 to 1.5 times of more output channels than half the positions, where there is no such
+  kernel.
+- The gradients of a transposed convolution with strides, likewise, are 0.5 to 38 times as fast as
+  pictures of each residue of the stride, 2.0 in the mean of 93.
+- The transposed convolution itself is the gradient of another one, and of two samples and more 1.0
+  to 180 times as fast by the residues where TensorFlow's own is left to that kernel, 14 times in
+  the mean of 44; of others 0.2 to 1.5 times.
 - Volumes of groups of 16 channels and more are 1.0 to 2.1 times as fast by a volume for each group
   as by a picture of all groups for each tap of the depth, with oneDNN with gradients too (1.2 to
   1.7), with less 0.3 to 1.2; without it, with gradients, 0.04 to 1.7.
 - Volumes with dilation and strides have no kernel at all. With gradients, a picture for each tap of
-  the depth is 3 to 8 times as fast as zeros between the taps; forward, 0.5 to 1.5 times.
+  the depth is 3 to 8 times as fast as zeros between the taps; forward, 0.5 to 1.5 times. With
+  dilation alone, pictures are 1.33 times as fast in the mean of 16, three of them 0.8.
 """
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from math import prod
+from pathlib import Path
 
 from convspec.plan import Call
 
-#: Up to as many input channels the forward kernel is slow.
+#: Up to as many input channels the forward kernel is slow, and with gradients the taps are stacked;
+#: of more, the results are added up.
 FEW_CHANNELS = 4
 #: From so many multiplications on: rules cost some tens of microseconds for each of their nodes.
 WORTHWHILE = 2**25
-#: Bytes of all windows, from which on the gradients of volumes are slow.
-WINDOWS = 2**24
-#: The same where transposed: of all windows of the output, one for each position of the input.
-TRANSPOSED_WINDOWS = 2**21
-#: With gradients, up to as many channels the taps are stacked; of more, the results are added up.
-STACKED_CHANNELS = 16
+#: With so many times as many input channels as output channels, and so many multiplications.
+WIDE = 24
+WIDE_WORTHWHILE = 2**23
+#: Transposed calls, from so many multiplications on, those with zeros too, and with gradients up to
+#: so many times as many input channels.
+TRANSPOSED_WORTHWHILE = 2**20
+TRANSPOSED_WIDE = 16
+#: Elements of all windows, times those of all tensors, from which on none are gathered.
+GATHERED = 25
 #: With oneDNN and gradients, up to as many channels, from so many output channels on, and from so
 #: many multiplications of a channel on, times the channels' square.
 ONEDNN_CHANNELS = 3
@@ -63,17 +78,43 @@ def faster(call: Call, *, gradients: bool) -> str:
     if onednn():
         return "stack" if gradients and _few_channels(call) else ""
     if call.transposed:
-        windows = 4 * prod(call.kernel_size) * call.out_channels * prod(call.input_size)
-        strided = 1 < prod(call.stride) <= RESIDUES
-        return "phases" if gradients and strided and windows >= TRANSPOSED_WINDOWS else ""
+        return "phases" if _strided_apart(call, gradients=gradients) else ""
     if {*call.dilation} != {1}:
-        return "rank" if {*call.stride} != {1} and gradients else ""
-    if {*call.stride[1:]} != {1}:
+        return "rank" if gradients else ""
+    flat = {*call.stride[1:]} == {1}
+    few = call.in_channels <= FEW_CHANNELS and flat
+    if not gradients:
+        return "stack" if few and call.multiplications >= WORTHWHILE else ""
+    wide = call.in_channels >= WIDE * call.out_channels
+    if wide and flat and call.multiplications >= WIDE_WORTHWHILE:
         return ""
-    if gradients and 4 * _products(call) >= WINDOWS:
-        return "stack" if call.in_channels <= STACKED_CHANNELS else "rank"
-    work = call.batch * call.out_channels * _products(call)
-    return "stack" if call.in_channels <= FEW_CHANNELS and work >= WORTHWHILE else ""
+    if 2 * call.out_channels > call.batch * prod(call.output_size) and not _gathers_too_much(call):
+        return ""
+    return "stack" if few else "rank"
+
+
+def _strided_apart(call: Call, *, gradients: bool) -> bool:
+    """Whether a transposed call is faster by the residues of its stride."""
+    if not 1 < prod(call.stride) <= RESIDUES or call.multiplications < TRANSPOSED_WORTHWHILE:
+        return False
+    if gradients and call.in_channels < TRANSPOSED_WIDE * call.out_channels:
+        return True
+    return call.batch > 1 and _gathers_too_much(call)
+
+
+def _gathers_too_much(call: Call) -> bool:
+    """Whether TensorFlow leaves the weight's gradient to the slow kernel, and of a transposed call
+    of several samples the call itself.
+    """
+    taps, windows = prod(call.kernel_size), (call.in_channels, prod(call.input_size))
+    others = call.out_channels, prod(call.output_size)
+    if call.transposed:
+        windows, others = others, windows
+    channels, positions = others
+    gathered, weight = positions * taps * windows[0], taps * windows[0] * channels
+    samples = -(-l3_bytes() // 4 // (gathered + weight + positions * channels))
+    tensors = weight + call.batch * (positions * channels + prod(windows))
+    return bool(samples * gathered // tensors > GATHERED)
 
 
 def _few_channels(call: Call) -> bool:
@@ -96,9 +137,14 @@ def by_taps(call: Call, *, gradients: bool) -> bool:
     return call.kernel_size[0] == 1 if onednn() else gradients
 
 
-def _products(call: Call) -> int:
-    """Elements of all windows of one sample."""
-    return prod(call.kernel_size) * call.in_channels * prod(call.output_size)
+@cache
+def l3_bytes() -> int:
+    """What Eigen takes the L3 cache to have: on AMD that of the package, here a large server's."""
+    try:
+        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        amd = "AuthenticAMD" in platform.processor()
+    return 3 * 2**27 if amd else 2**25
 
 
 @cache
