@@ -74,7 +74,7 @@ def expected(call: dict[str, Any]) -> tuple[torch.Tensor, ...]:
 @given(calls(groups=False, strides=True), st.sampled_from([1, 16]))
 @settings(deadline=None)
 def test_sums_of_shifted_products(kept: int, call: dict[str, Any], rows: int) -> None:
-    y, g, dx, _ = expected(call)
+    y, g, dx, dw = expected(call)
     steps = call["stride"], call["padding"], call["dilation"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_few, "KEPT_BYTES", kept)
@@ -84,6 +84,9 @@ def test_sums_of_shifted_products(kept: int, call: dict[str, Any], rows: int) ->
         if {*call["stride"]} == {1}:
             found = _few.dense(call["x"], call["w"], *steps[1:])
             assert torch.equal(found.double(), y)
+            if {*call["dilation"]} == {1}:
+                found = _few.by_weight(call["x"], g, call["w"].shape[2:], call["padding"])
+                assert torch.equal(found.double(), dw)
 
 
 @pytest.mark.parametrize("kept", [2**6, 2**22])
@@ -105,7 +108,15 @@ def test_depthwise(kept: int, call: dict[str, Any]) -> None:
 
 #: name -> spec, batch and spatial size, what explain says of the call, and of its gradients
 CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
-    "to two": (ConvSpec(32, 2, (3, 3), padding=1), (2, 110, 140), "few: ", ""),
+    "to two": (ConvSpec(32, 2, (3, 3), padding=1), (2, 110, 140), "few: ", "weight: with input"),
+    "to one": (ConvSpec(48, 1, (3, 5), padding=(2, 1)), (2, 70, 140), "", "weight: with"),
+    "to one, 3-D": (
+        ConvSpec(16, 1, (3, 1, 2), padding=(1, 0, 1)),
+        (1, 35, 41, 42),
+        "",
+        "weight: with input",
+    ),
+    "to two, 1-D": (ConvSpec(24, 2, (7,), padding=3), (2, 9000), "", "weight: with"),
     "from two": (ConvSpec(2, 32, (3, 5), padding=(1, 2)), (2, 100, 101), "", "input: a sum"),
     "from one, 3-D": (ConvSpec(1, 16, (3, 3, 3), padding=1), (1, 40, 41, 30), "", "input: a sum"),
     "from three, strided": (
@@ -267,6 +278,19 @@ def test_no_gradient_is_none() -> None:
     leaves = watched([x, w])
     Stop.apply(spec(*leaves)).sum().backward()
     assert [leaf.grad for leaf in leaves] == [None, None]
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_one_sample_is_recorded_as_it_lies(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels copied a sample whose first stride was another one, for ten times as long."""
+    spec, (x, w, _), g = arrays("to two", memory)
+    seen: list[torch.Tensor] = []
+    own = _few.by_weight
+    monkeypatch.setattr(_few, "by_weight", lambda x, *a: (seen.append(x), own(x, *a))[1])
+    leaves = watched([x[:1], w])
+    spec(*leaves).backward(g[:1])
+    order = torch.contiguous_format if memory == "rows" else torch.channels_last
+    assert [array.is_contiguous(memory_format=order) for array in seen] == [True]
 
 
 @pytest.mark.parametrize("memory", MEMORY)

@@ -51,8 +51,9 @@ def convolution(x: Any, w: Any, b: Any, ways: Ways) -> Any:
     """The call of x, weight and bias or None, that autograd records with these ways.
 
     Of a leaf autograd does not tell whether a pass wants its gradient; of a view of it, it does.
+    Tensor.view_as would give one sample another stride, which kernels take for another order.
     """
-    tensors = (a.view_as(a) if a is not None and a.is_leaf else a for a in (x, w, b))
+    tensors = (a[...] if a is not None and a.is_leaf else a for a in (x, w, b))
     return Convolution.apply(*tensors, ways)
 
 

@@ -4,7 +4,9 @@ oneDNN computes 8 or 16 output channels at a time, and for one or three of them 
 the gradient by a picture, and the last layer of a decoder or of a segmentation. Here all that the
 taps of the first axes contribute, ``channels * taps`` rows, comes from one call of a kernel, and is
 then added up where it belongs (Vasudevan, Anderson and Gregg, "Parallel multi channel convolution
-using general matrix multiplication", ASAP 2017, section III: kn2row).
+using general matrix multiplication", ASAP 2017, section III: kn2row). The gradient by the weight of
+such a layer is that of one whose input is y and whose output is x, turned around: of few inputs, at
+which oneDNN is fast.
 
 Nothing here is recorded.
 """
@@ -79,6 +81,19 @@ def transposed(x: Any, w: Any, size: Sizes, stride: Sizes, padding: Sizes, dilat
             _add(sums, z, start, steps, dilation)
         _crop(sums, ys, lead, padding)
     return y
+
+
+def by_weight(x: Any, g: Any, kernel: Sizes, padding: Sizes) -> Any:
+    """The gradient by the weight, (O, C, *kernel), of :func:`dense` without dilation.
+
+    dw[k] is the sum of x[i + k - padding] * g[i], and so of g[j + (padding - k)] * x[j].
+    """
+    ones, zeros = [1] * len(kernel), [0] * len(kernel)
+    rest = [k - 1 - p for k, p in zip(kernel, padding, strict=True)], ones, False, zeros, 1
+    w = x.new_empty((x.shape[1], g.shape[1], *kernel))  # nothing is read of it but its shape
+    only_weight = (False, True, False)
+    dw = torch.ops.aten.convolution_backward(x, g, w, None, ones, *rest, only_weight)[1]
+    return dw.flip([*range(2, dw.dim())]).transpose(0, 1).contiguous()
 
 
 def _leading(w: Any, stride: Sizes) -> int:

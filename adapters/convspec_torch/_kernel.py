@@ -72,7 +72,12 @@ def gradients(call: Call, g: Any, x: Any, w: Any, mask: Sequence[bool]) -> Seque
     if 1 in w.shape:
         w = _row_major(w)
     if _ambiguous(call):
-        x, g = _row_major(x), _row_major(g)
+        g = _row_major(g)
+        if mask[1]:
+            x = _row_major(x)
+        else:  # of x nothing counts but its shape, and without strides its order (random calls)
+            dense = not call.transposed and {*call.stride} == {1}
+            x = torch.empty_like(x) if dense else x.new_empty(x.shape)
     padding, extra = [lo for lo, _ in call.padding], list(call.output_padding)
     rest = call.stride, padding, call.dilation, call.transposed, extra, call.groups, [*mask]
     bias = [call.out_channels] if mask[2] else None
