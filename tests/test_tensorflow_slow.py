@@ -208,6 +208,29 @@ def test_native_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
         assert _slow.faster(replace(large, **{field: value}), gradients=True) == ""
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_same_padding_with_a_stride_beyond_the_kernel(transposed: bool) -> None:
+    """Eigen's volumes begin within the data there, where what is lacking comes to be negative."""
+    order = "DHWOI" if transposed else "DHWIO"
+    rest: dict[str, Any] = {"padding": "same", "bias": False, "transposed": transposed}
+    spec = ConvSpec(1, 2, (1, 2, 2), (3, 1, 2), **rest, layout="NDHWC", weight_layout=order)
+    shape = (2, 3, 3, 4, 1)
+    assert "SAME" not in spec.explain(shape, "tensorflow")
+    assert "SAME" in spec.replace(stride=(1, 1, 2)).explain(shape, "tensorflow")
+    rng = np.random.default_rng(1)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    g = integers(rng, spec.output_shape(shape), "float32")
+    expected = convspec.reference(spec, x, w)
+    arrays = [tf.constant(x), tf.constant(w)]
+    for run in (spec, spec, tf.function(lambda x, w: spec(x, w))):
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = run(*arrays)
+        assert np.array_equal(y, expected)
+        for a, da in zip((x, w), tape.gradient(y, arrays, tf.constant(g)), strict=True):
+            assert (a * da.numpy()).sum() == (g * expected).sum()
+
+
 @pytest.mark.parametrize(("l3", "rule"), [(3 * 2**27, "phases"), (2**25, "")])
 def test_transposed_volumes_of_several_samples(
     monkeypatch: pytest.MonkeyPatch, l3: int, rule: str
