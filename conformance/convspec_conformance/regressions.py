@@ -501,6 +501,16 @@ gradient float32 1x2x4x5 seed=818 | ConvSpec(2, 2, (2, 3), padding=((0, 1), (1, 
 exact float16 1x1x1x3x2 seed=819 | ConvSpec(1, 1, (1, 3, 1), stride=(1, 2, 1), dilation=(1, 1, 2), bias=False, layout='NCDHW')
 exact float32 1x2x3x7x8 seed=820 | ConvSpec(2, 3, (1, 3, 2), stride=(1, 2, 1), dilation=(1, 1, 2), layout='NCDHW')
 
+# TensorFlow's volumes without oneDNN: "same" with a stride beyond the kernel begins within the data;
+# pictures in place of volumes (windows, strides, dilations), residues of strides in transposed ones
+exact float32 2x3x3x4x1 seed=831 | ConvSpec(1, 2, (1, 2, 2), stride=(3, 1, 2), padding='same', bias=False, layout='NDHWC', weight_layout='DHWIO')
+gradient float32 1x2x5x4x7 seed=832 | ConvSpec(2, 3, (2, 1, 3), stride=(3, 3, 4), padding='same')
+exact float32 2x3x3x4x1 seed=833 | ConvSpec(1, 2, (1, 2, 2), stride=(3, 1, 2), padding='same', bias=False, transposed=True, layout='NDHWC', weight_layout='DHWOI')
+gradient float32 2x2x2x3x3 seed=834 | ConvSpec(2, 3, (2, 3, 1), stride=(3, 2, 2), padding='same', transposed=True)
+gradient float32 2x8x6x7x5 seed=835 | ConvSpec(8, 6, (3, 3, 3), stride=2, padding=1)
+gradient float32 1x6x7x5x8 seed=836 | ConvSpec(8, 4, (3, 2, 3), dilation=(2, 1, 2), padding=2, layout='NDHWC', weight_layout='DHWIO')
+gradient float32 3x4x4x5x8 seed=837 | ConvSpec(8, 6, (4, 3, 2), stride=2, padding=1, transposed=True, layout='NDHWC', weight_layout='DHWOI')
+
 # Layers of well-known networks, whose sizes are what fast kernels are chosen by
 exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
 bounded float32 2x64x14x14 seed=53 filling=real | ConvSpec(64, 64, (3, 3), padding=1)
