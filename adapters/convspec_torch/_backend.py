@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,12 +20,13 @@ from convspec.plan import Call, Step
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
-from . import _arrays, _snippets, _ways
+from . import _arrays, _operators, _snippets, _ways
 from ._autograd import differentiable
 from ._dtensor import takes_shards, without_shards
 from ._guards import guard_of
 from ._kernel import conv, step, writes_elsewhere
 from ._slow import either, small
+from ._ways import Ways
 
 STRIDED = torch.strided
 #: What autocast reads in another type: every floating one but float64.
@@ -42,8 +43,6 @@ class TorchBackend(PlanBackend):
     element_types = dtypes.ALL
     #: Whether oneDNN may be asked by name, which nothing can record.
     direct = True
-    #: Whether calls, and their gradients, may take other ways than aten's, which only autograd can.
-    own = True
 
     @property
     def capabilities(self) -> Capabilities:
@@ -166,9 +165,13 @@ class TorchBackend(PlanBackend):
         notes = [note for call in lowered.calls for note in _ways.gradient_notes(call)]
         return tuple(dict.fromkeys([*told, *notes]))
 
+    def recorded(self, call: Call, ways: Ways) -> Callable[..., Any] | None:
+        """The function of a call that has ways of its own; None if it has none."""
+        return ways.run if ways.any else None
+
     def bound(self, op: str, params: dict[str, Any]) -> Step:
         if op == "conv":
-            return step(params["call"], direct=self.direct, own=self.own)
+            return step(params["call"], direct=self.direct, recorded=self.recorded)
         if op == "permute":  # what a view costs is reading its arguments: the method's take longer
             return Step(torch.permute, (params["axes"],))
         return super().bound(op, params)
@@ -205,9 +208,10 @@ class RecordedBackend(TorchBackend):
 
 
 class TracedBackend(RecordedBackend):
-    """By aten's convolution alone, which transforms and compilers know."""
+    """By what compilers know: aten's convolution, and operators."""
 
-    own = False
+    def recorded(self, call: Call, ways: Ways) -> Callable[..., Any] | None:
+        return _operators.recorded(call, ways)
 
 
 RECORDED = RecordedBackend()

@@ -15,7 +15,9 @@ from convspec.plan import Call, Step
 from ._depthwise import padded
 from ._few import CONV
 from ._slow import ONEDNN, small
-from ._ways import ways, wide
+from ._ways import Ways, ways, wide
+
+Recorded = Callable[[Call, Ways], Callable[..., Any] | None]
 
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -33,17 +35,17 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     return _row_major(function(_row_major(x), w, b, *rest))
 
 
-def step(call: Call, *, direct: bool, own: bool) -> Step:
+def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
     """:func:`conv` for one call of known sizes.
 
     Args:
         direct: whether oneDNN may be asked by name.
-        own: whether the call, and its gradients, may take ways of their own.
+        recorded: the function of a call that has ways of its own, or None.
     """
-    plain = _chosen(call, direct=direct, own=own)
+    plain = _chosen(call, direct=direct, recorded=recorded)
     if not wide(call):
         return plain
-    inner = _chosen(_of_padded(call), direct=direct, own=own)
+    inner = _chosen(_of_padded(call), direct=direct, recorded=recorded)
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
         more = _padded(x, call)
@@ -53,18 +55,20 @@ def step(call: Call, *, direct: bool, own: bool) -> Step:
     return Step(run)
 
 
-def _chosen(call: Call, *, direct: bool, own: bool) -> Step:
-    plain = _plain_step(call, direct=direct)
-    if not own:
-        return plain
-    function, rest = plain
+def _chosen(call: Call, *, direct: bool, recorded: Recorded) -> Step:
+    function = recorded(call, ways_of(call, direct=direct))
+    return Step(function) if function is not None else _plain_step(call, direct=direct)
+
+
+def ways_of(call: Call, *, direct: bool = False) -> Ways:
+    """The call and its gradients, by the faster ways that there are."""
+    function, rest = _plain_step(call, direct=direct)
     biased = call.bias
 
     def run(x: Any, w: Any, b: Any) -> Any:
         return function(x, w, b, *rest) if biased else function(x, w, *rest)
 
-    found = ways(call, run, partial(gradients, call))
-    return plain if found is None else Step(found.run)
+    return ways(call, run, partial(gradients, call))
 
 
 def gradients(call: Call, g: Any, x: Any, w: Any, mask: Sequence[bool]) -> Sequence[Any]:

@@ -24,8 +24,8 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
 - A volume's output of 32 MB and more costs more in page faults than in arithmetic; in pieces it is
   1.0 to 2.7 times as fast (:mod:`convspec_torch._large`).
 
-In eager mode alone: what transforms, modes, autocast, compilers and second derivatives take notice
-of is aten's call.
+Compilers record them as operators (:mod:`convspec_torch._operators`). What transforms, modes,
+autocast and second derivatives take notice of is aten's call.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class Ways:
     by_x: Way | None = None
     by_weight: Way | None = None
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.own or self.by_x or self.by_weight)
+
     def run(self, x: Any, w: Any, b: Any = None) -> Any:
         tensors = (x, w) if b is None else (x, w, b)
         recording = watched(tensors)
@@ -103,6 +108,10 @@ class Ways:
         """The gradients by x, weight and bias, as far as they are needed."""
         if torch.is_grad_enabled() or noticed((g, x, w)):  # the second ones are aten's
             return tuple(self.backward_plain(g, x, w, needed))
+        return self.gradients(g, x, w, needed)
+
+    def gradients(self, g: Any, x: Any, w: Any, needed: Sequence[bool]) -> tuple[Any, ...]:
+        """The same where nothing takes notice."""
         found = [
             self.by_x(g, w) if needed[0] and self.by_x else None,
             self.by_weight(x, g) if needed[1] and self.by_weight else None,
@@ -115,10 +124,9 @@ class Ways:
         return *found, g.sum((0, *range(2, g.dim()))) if needed[2] else None
 
 
-def ways(call: Call, plain: Callable[..., Any], backward_plain: Callable[..., Any]) -> Ways | None:
-    """The faster ways there are for a call; None if there is none."""
-    found = [choice(call)[0] for choice in (own, by_x, by_weight)]
-    return Ways(plain, backward_plain, *found) if any(found) else None
+def ways(call: Call, plain: Callable[..., Any], backward_plain: Callable[..., Any]) -> Ways:
+    """The faster ways there are for a call."""
+    return Ways(plain, backward_plain, *(choice(call)[0] for choice in (own, by_x, by_weight)))
 
 
 def own(call: Call) -> Choice:

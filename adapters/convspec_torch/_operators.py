@@ -1,0 +1,220 @@
+"""Calls with ways of their own, as operators: compilers record these, and run them as they are.
+
+``convspec::convolution`` and ``convspec::convolution_backward`` have all their numbers in their
+arguments, and find the ways (:mod:`convspec_torch._ways`) from these. Of second derivatives and of
+batches of gradients aten's kernels take notice instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.compiler import is_exporting
+
+from convspec.dispatch import fixed
+from convspec.geometry import extent
+from convspec.plan import Call
+
+from ._autograd import transformed
+from ._few import LAST, lies_last
+from ._guards import PLAIN
+from ._kernel import gradients, ways_of
+from ._ways import WORTHWHILE, Ways, alone
+
+#: What follows the tensors.
+NUMBERS = (
+    "int[] stride, int[] padding, int[] dilation, bool transposed, int[] output_padding, int groups"
+)
+
+
+def recorded(call: Call, ways: Ways) -> Callable[..., Any] | None:
+    """The call of x, weight and bias or None, for a compiler that reads this very code.
+
+    aten's own where a program is exported, which others run, with autocast, within transforms, and
+    of tensors that are more than that. None where it is always aten's own.
+    """
+    copied = _copied(call)
+    plain, own = ways.plain, ways.own is not None
+    by_x, by_weight = ways.by_x is not None or copied, ways.by_weight is not None or copied
+    if not (own or by_x or by_weight):
+        return None
+    padding, extra = [lo for lo, _ in call.padding], [*call.output_padding]
+    numbers = [*call.stride], padding, [*call.dilation], call.transposed, extra, call.groups
+
+    def run(x: Any, w: Any, b: Any = None) -> Any:
+        if is_exporting() or torch.is_autocast_enabled("cpu") or _in_transform():
+            return plain(x, w, b)
+        if type(x) not in PLAIN or type(w) not in PLAIN:
+            return plain(x, w, b)
+        better = (by_x and x.requires_grad) or (by_weight and w.requires_grad)
+        if own or (better and torch.is_grad_enabled()):
+            return convolution(x, w, b, *numbers)
+        return plain(x, w, b)
+
+    return run
+
+
+def _copied(call: Call) -> bool:
+    """Whether Inductor copies what aten computes the gradients of into another order, and back.
+
+    It does so of depthwise pictures and volumes, with strides and transposed ones, too: gradients
+    then take 1.1 to 6 times as long as in eager mode (2.13, both orders, 15 shapes). Signals are
+    taken as they lie.
+    """
+    if call.rank < 2 or call.device != "cpu" or call.dtype != "float32" or call.symbolic:
+        return False
+    worthwhile = call.multiplications >= WORTHWHILE
+    return worthwhile and 1 < call.groups == call.in_channels and alone()
+
+
+@fixed
+def _in_transform() -> bool:
+    return bool(torch._C._are_functorch_transforms_active())
+
+
+@lru_cache(maxsize=1024)
+def _found(
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    transposed: bool,
+    output_padding: tuple[int, ...],
+    groups: int,
+    *,
+    bias: bool,
+    kind: tuple[str, str],
+) -> tuple[Call, Ways]:
+    """The call of tensors like these, and its ways."""
+    rank, kernel = len(x_shape) - 2, w_shape[2:]
+    extents = [extent(k, d) for k, d in zip(kernel, dilation, strict=True)]
+    axes = zip(x_shape[2:], extents, stride, padding, output_padding, strict=True)
+    if transposed:
+        size = tuple((n - 1) * s + e - 2 * p + more for n, e, s, p, more in axes)
+    else:
+        size = tuple((n + 2 * p - e) // s + 1 for n, e, s, p, _ in axes)
+    data, order = "NC" + "ABCDHW"[-rank:], "IO" if transposed else "OI"
+    call = Call(
+        transposed=transposed,
+        x_layout=data,
+        w_layout=order + data[2:],
+        y_layout=data,
+        group_axis=order[0],
+        batch=x_shape[0],
+        in_channels=x_shape[1],
+        out_channels=w_shape[1] * groups if transposed else w_shape[0],
+        groups=groups,
+        input_size=x_shape[2:],
+        kernel_size=kernel,
+        output_size=size,
+        stride=stride,
+        padding=tuple((p, p) for p in padding),
+        dilation=dilation,
+        output_padding=output_padding,
+        input_dilation=(1,) * rank,
+        same=False,
+        dtype=kind[0],
+        device=kind[1],
+        bias=bias,
+    )
+    return call, ways_of(call)
+
+
+def _of(x: Tensor, w: Tensor, numbers: Sequence[Any], *, bias: bool) -> tuple[Call, Ways]:
+    plain = (tuple(n) if isinstance(n, Sequence) else n for n in numbers)
+    kind = str(x.dtype).removeprefix("torch."), x.device.type
+    shapes = (tuple(map(int, t.shape)) for t in (x, w))
+    return _found(*shapes, *plain, bias=bias, kind=kind)
+
+
+# ---- the operators ----
+
+
+def _forward(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
+    _, ways = _of(x, w, numbers, bias=b is not None)
+    return ways.forward(x, w, b).contiguous(memory_format=_order(x, w))
+
+
+def _forward_shape(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
+    call, _ = _of(x, w, numbers, bias=b is not None)
+    return x.new_empty(call.output_shape).contiguous(memory_format=_order(x, w))
+
+
+def _backward(g: Tensor, x: Tensor, w: Tensor, needed: list[bool], *numbers: Any) -> list[Tensor]:
+    """The gradients by x, weight and bias, those that are needed."""
+    _, ways = _of(x, w, numbers, bias=needed[2])
+    found = zip(ways.gradients(g, x, w, needed), _orders(x, w), needed, strict=True)
+    return [one.contiguous(memory_format=order) for one, order, need in found if need]
+
+
+def _backward_shape(
+    g: Tensor, x: Tensor, w: Tensor, needed: list[bool], *numbers: Any
+) -> list[Tensor]:
+    shapes = zip((x.shape, w.shape, g.shape[1:2]), _orders(x, w), needed, strict=True)
+    found = [(x.new_empty(shape), order) for shape, order, need in shapes if need]
+    return [one.contiguous(memory_format=order) for one, order in found]
+
+
+def _order(x: Tensor, w: Tensor) -> torch.memory_format:
+    """The order of the output in memory, and of the gradient by the input: aten's."""
+    return LAST[x.dim() - 2] if lies_last(x) or lies_last(w) else torch.contiguous_format
+
+
+def _orders(x: Tensor, w: Tensor) -> tuple[torch.memory_format, ...]:
+    """Those of the gradients by x, weight and bias."""
+    return _order(x, w), torch.contiguous_format, torch.contiguous_format
+
+
+def _operator(
+    name: str, schema: str, function: Callable[..., Any], shape: Callable[..., Any]
+) -> Any:
+    """An operator of tensors with data, and of those without.
+
+    Not by torch.library.custom_op, whose operators look for aliases at each call, for 30 us.
+    """
+    full = f"convspec::{name}"
+    tags = torch.Tag.pt2_compliant_tag, torch.Tag.needs_exact_strides
+    torch.library.define(full, schema, tags=tags)
+    torch.library.impl(full, "default", function)
+    torch.library.register_fake(full, shape)
+    return getattr(torch.ops.convspec, name).default
+
+
+convolution = _operator(
+    "convolution",
+    f"(Tensor x, Tensor w, Tensor? b, {NUMBERS}) -> Tensor",
+    _forward,
+    _forward_shape,
+)
+convolution_backward = _operator(
+    "convolution_backward",
+    f"(Tensor g, Tensor x, Tensor w, bool[3] needed, {NUMBERS}) -> Tensor[]",
+    _backward,
+    _backward_shape,
+)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, w, b, *ctx.numbers = inputs
+    ctx.save_for_backward(x, w)
+    ctx.bias = b is not None
+
+
+def _gradients(ctx: Any, g: Tensor) -> tuple[Any, ...]:
+    x, w = ctx.saved_tensors
+    needed = [*ctx.needs_input_grad[:3]]
+    if torch.is_grad_enabled() or transformed(g):  # second ones, and batches of them, are aten's
+        call, _ = _of(x, w, ctx.numbers, bias=ctx.bias)
+        found = gradients(call, g, x, w, needed)
+    else:
+        some = iter(convolution_backward(g, x, w, needed, *ctx.numbers))
+        found = [next(some) if need else None for need in needed]
+    return *found, *[None] * len(ctx.numbers)
+
+
+torch.library.register_autograd(convolution, _gradients, setup_context=_save)
