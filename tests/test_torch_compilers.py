@@ -108,6 +108,23 @@ def test_replicated_pictures_have_gradients_in_generated_code() -> None:
     assert "aten.replication_pad2d_backward.default" not in backward[0]
 
 
+@pytest.mark.parametrize("mode", ["replicate", "reflect"])
+def test_padded_volumes_are_recorded_in_rows(mode: str) -> None:
+    """Otherwise they lie as no compiler is told: conformance/upstream/torch_padded_volumes.py."""
+    rest: dict[str, Any] = {"padding": 1, "padding_mode": mode, "bias": False}
+    for spec in (
+        ConvSpec(1, 2, (2, 1), (1, 2), **rest, layout="NHWC"),
+        ConvSpec(1, 2, (2, 3, 1), (1, 2, 2), **rest, layout="NDHWC"),
+        ConvSpec(3, 1, (2, 3, 1), **rest, layout="NDHWC"),
+    ):
+        given = [array.requires_grad_() for array in arrays(spec)[:2]]
+        y = torch.compile(spec, fullgraph=True, backend="aot_eager")(*given)
+        assert torch.equal(y, spec(*given))
+        g = torch.ones_like(y)
+        found = torch.autograd.grad(y, given, g), torch.autograd.grad(spec(*given), given, g)
+        assert all(map(torch.equal, *found))
+
+
 def test_circular_padding_of_an_unknown_size_knows_its_reach() -> None:
     spec = ConvSpec(4, 6, 9, 2, "same", padding_mode="circular", layout="NCW")
     run = torch.compile(spec, fullgraph=True, backend="eager", dynamic=True)

@@ -44,11 +44,29 @@ def pad(x: Any, *, pairs: Any, mode: str) -> Any:
     amounts = [amount for pair in reversed(pairs) for amount in pair]
     if mode == "circular" and not all(map(has_static_value, amounts)):
         return _wrapped(x, pairs)
-    if mode == "replicate" and len(pairs) == 2 and is_compiling():
-        # The gradient of pictures in channels-last memory has other strides than Inductor
-        # expects (upstream/torch_replicated_strides.py); that of volumes has not.
-        return F.pad(x.unsqueeze(2), [*amounts, 0, 0], mode=MODES[mode]).squeeze(2)
+    if is_compiling():
+        # Pads of volumes in channels-last memory have other strides than a compiler is told, and so
+        # has the gradient of replicated pictures (upstream/torch_replicated_strides.py).
+        if mode == "replicate" and len(pairs) == 2:
+            x = row_major(x.unsqueeze(2))
+            return F.pad(x, [*amounts, 0, 0], mode=MODES[mode]).squeeze(2)
+        if mode in ("replicate", "reflect") and len(pairs) == 3:
+            x = row_major(x)
     return F.pad(x, amounts, mode=MODES[mode])
+
+
+def row_major(array: Any) -> Any:
+    """``array`` with row-major strides throughout; a view where its elements lie so already.
+
+    The stride of an axis of size 1 is arbitrary, so such a tensor may count as contiguous and as
+    channels-last at once, and aten may hand oneDNN the strides of the other: grouped results, and
+    strided ones of a single channel, are then wrong without a word (2.13; compare
+    pytorch/pytorch#82060). Tensor.contiguous() would leave that stride as it is.
+
+    Gradients pass through in the same order. So a result of one channel goes through it as well:
+    what comes back to the kernel would otherwise have whatever strides its user gave it.
+    """
+    return array.reshape(-1).reshape(array.shape)
 
 
 def _wrapped(x: Any, pairs: Any) -> Any:

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 
 from convspec.plan import Call, Step
 
+from ._arrays import row_major
 from ._depthwise import padded
 from ._few import CONV
 from ._slow import ONEDNN, small
@@ -29,10 +30,10 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
         x, call = more, call if more is x else _of_padded(call)
     function, rest = _plain(call)
     if 1 in w.shape:
-        w = _row_major(w)
+        w = row_major(w)
     if not _ambiguous(call):
         return function(x, w, b, *rest)
-    return _row_major(function(_row_major(x), w, b, *rest))
+    return row_major(function(row_major(x), w, b, *rest))
 
 
 def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
@@ -74,11 +75,11 @@ def ways_of(call: Call, *, direct: bool = False) -> Ways:
 def gradients(call: Call, g: Any, x: Any, w: Any, mask: Sequence[bool]) -> Sequence[Any]:
     """aten's gradients by x, weight and bias, those of the mask, for that of the output."""
     if 1 in w.shape:
-        w = _row_major(w)
+        w = row_major(w)
     if _ambiguous(call):
-        g = _row_major(g)
+        g = row_major(g)
         if mask[1]:
-            x = _row_major(x)
+            x = row_major(x)
         else:  # of x nothing counts but its shape, and without strides its order (random calls)
             dense = not call.transposed and {*call.stride} == {1}
             x = torch.empty_like(x) if dense else x.new_empty(x.shape)
@@ -106,11 +107,11 @@ def _plain_step(call: Call, *, direct: bool) -> Step:
 
     def careful(x: Any, w: Any, b: Any = None) -> Any:
         if w.stride() != w_strides:
-            w = _row_major(w)
+            w = row_major(w)
         if not ambiguous:
             return function(x, w, b, *rest)
-        y = function(x if x.stride() == x_strides else _row_major(x), w, b, *rest)
-        return _row_major(y) if torch.is_grad_enabled() else y
+        y = function(x if x.stride() == x_strides else row_major(x), w, b, *rest)
+        return row_major(y) if torch.is_grad_enabled() else y
 
     return Step(careful)
 
@@ -192,17 +193,3 @@ def _strides(shape: Sequence[int]) -> tuple[int, ...]:
     for size in reversed(shape[1:]):
         strides.insert(0, strides[0] * size)
     return tuple(strides)
-
-
-def _row_major(array: Any) -> Any:
-    """``array`` with row-major strides throughout; a view where its elements lie so already.
-
-    The stride of an axis of size 1 is arbitrary, so such a tensor may count as contiguous and as
-    channels-last at once, and aten may hand oneDNN the strides of the other: grouped results, and
-    strided ones of a single channel, are then wrong without a word (2.13; compare
-    pytorch/pytorch#82060). Tensor.contiguous() would leave that stride as it is.
-
-    Gradients pass through in the same order. So a result of one channel goes through it as well:
-    what comes back to the kernel would otherwise have whatever strides its user gave it.
-    """
-    return array.reshape(-1).reshape(array.shape)

@@ -511,6 +511,10 @@ gradient float32 2x8x6x7x5 seed=835 | ConvSpec(8, 6, (3, 3, 3), stride=2, paddin
 gradient float32 1x6x7x5x8 seed=836 | ConvSpec(8, 4, (3, 2, 3), dilation=(2, 1, 2), padding=2, layout='NDHWC', weight_layout='DHWIO')
 gradient float32 3x4x4x5x8 seed=837 | ConvSpec(8, 6, (4, 3, 2), stride=2, padding=1, transposed=True, layout='NDHWC', weight_layout='DHWOI')
 
+# PyTorch's compilers are told other strides of padded volumes in channels-last memory
+bounded bfloat16 1x1x3x1 seed=838 filling=real | ConvSpec(1, 2, (2, 1), stride=(1, 2), padding=('same', (0, 0)), bias=False, padding_mode='replicate', layout='NHWC')
+gradient float32 1x5x6x4x1 seed=839 | ConvSpec(1, 2, (2, 3, 3), stride=(1, 2, 1), padding=1, padding_mode='reflect', layout='NDHWC')
+
 # Layers of well-known networks, whose sizes are what fast kernels are chosen by
 exact float32 2x3x32x32 seed=52 | ConvSpec(3, 64, (7, 7), stride=2, padding=3, bias=False)
 bounded float32 2x64x14x14 seed=53 filling=real | ConvSpec(64, 64, (3, 3), padding=1)
