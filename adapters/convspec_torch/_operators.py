@@ -2,7 +2,8 @@
 
 ``convspec::convolution`` and ``convspec::convolution_backward`` have all their numbers in their
 arguments, and find the ways (:mod:`convspec_torch._ways`) from these. Of second derivatives and of
-batches of gradients aten's kernels take notice instead.
+batches of gradients aten's kernels take notice instead. Compilers keep on disk what they were told
+of an operator's results: other orders in memory need another name.
 """
 
 from __future__ import annotations
