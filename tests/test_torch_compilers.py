@@ -125,6 +125,15 @@ def test_padded_volumes_are_recorded_in_rows(mode: str) -> None:
         assert all(map(torch.equal, *found))
 
 
+def test_regions_that_are_compiled_once() -> None:
+    """Dynamo cannot find anew what stands under a dtype as a key."""
+    spec = SPECS["replicate"]
+    given = arrays(spec)
+    region = torch.compiler.nested_compile_region(lambda *a: spec(*a))
+    twice = torch.compile(lambda *a: region(*a) + region(*a), backend="aot_eager", fullgraph=True)
+    assert torch.equal(twice(*given), 2 * spec(*given))
+
+
 def test_circular_padding_of_an_unknown_size_knows_its_reach() -> None:
     spec = ConvSpec(4, 6, 9, 2, "same", padding_mode="circular", layout="NCW")
     run = torch.compile(spec, fullgraph=True, backend="eager", dynamic=True)

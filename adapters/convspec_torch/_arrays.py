@@ -18,7 +18,6 @@ from convspec.problem import Condition
 from convspec.symbols import Sizes
 
 TYPES = {name: getattr(torch, name) for name in dtypes.ALL}
-NAMES = {dtype: name for name, dtype in TYPES.items()}
 MODES = {
     "zeros": "constant",
     "reflect": "reflect",
@@ -30,8 +29,8 @@ OUT_OF_MEMORY = ("DefaultCPUAllocator: ", "MPS backend out of memory")
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """NumPy's name of a dtype; torch's own where NumPy has none."""
-    return NAMES.get(dtype) or str(dtype).removeprefix("torch.")
+    """torch's name of a dtype, which is NumPy's where NumPy has one."""
+    return str(dtype).removeprefix("torch.")
 
 
 def cast(x: Any, *, dtype: str) -> Any:

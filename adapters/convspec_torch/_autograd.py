@@ -22,7 +22,7 @@ def noticed(tensors: Sequence[Any]) -> bool:
         return True
     if torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active():
         return True
-    return any(type(tensor) not in PLAIN or transformed(tensor) for tensor in tensors)
+    return any(type(tensor) not in PLAIN or _transformed(tensor) for tensor in tensors)
 
 
 def recorded(tensors: Sequence[Any]) -> bool:
@@ -37,11 +37,10 @@ def watched(tensors: Sequence[Any]) -> bool:
 
 def differentiable(x: torch.Tensor) -> bool:
     """Whether autograd, forward-mode gradients or a transform of torch.func has hold of ``x``."""
-    return watched([x]) or transformed(x)
+    return watched([x]) or _transformed(x)
 
 
-def transformed(x: torch.Tensor) -> bool:
-    """Whether forward-mode gradients or a transform of torch.func has hold of ``x``."""
+def _transformed(x: torch.Tensor) -> bool:
     if forward_ad.unpack_dual(x).tangent is not None:
         return True
     functorch = torch._C._functorch  # autograd's own batches of gradients are the older kind

@@ -1,9 +1,9 @@
 """Calls with ways of their own, as operators: compilers record these, and run them as they are.
 
 ``convspec::convolution`` and ``convspec::convolution_backward`` have all their numbers in their
-arguments, and find the ways (:mod:`convspec_torch._ways`) from these. Of second derivatives and of
-batches of gradients aten's kernels take notice instead. Compilers keep on disk what they were told
-of an operator's results: other orders in memory need another name.
+arguments, and find the ways (:mod:`convspec_torch._ways`) from these. Second derivatives are
+aten's. Compilers keep on disk what they were told of an operator's results: other orders in memory
+need another name.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.compiler import is_exporting
 
 from convspec.dispatch import fixed
 from convspec.geometry import extent
 from convspec.plan import Call
 
-from ._autograd import transformed
 from ._few import LAST, lies_last
 from ._guards import PLAIN
 from ._kernel import gradients, ways_of
 from ._ways import WORTHWHILE, Ways, alone
+
+Gradients = tuple[Tensor, Tensor, Tensor]
 
 #: What follows the tensors.
 NUMBERS = (
@@ -35,8 +37,8 @@ NUMBERS = (
 def recorded(call: Call, ways: Ways) -> Callable[..., Any] | None:
     """The call of x, weight and bias or None, for a compiler that reads this very code.
 
-    aten's own where a program is exported, which others run, with autocast, within transforms, and
-    of tensors that are more than that. None where it is always aten's own.
+    aten's own where a program is exported, which others run, with autocast, within transforms and
+    forward-mode gradients, and of tensors that are more than that. None where it is always so.
     """
     copied = _copied(call)
     plain, own = ways.plain, ways.own is not None
@@ -48,6 +50,8 @@ def recorded(call: Call, ways: Ways) -> Callable[..., Any] | None:
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
         if is_exporting() or torch.is_autocast_enabled("cpu") or _in_transform():
+            return plain(x, w, b)
+        if forward_ad._current_level >= 0:  # read here, a compiler asks for it again at each call
             return plain(x, w, b)
         if type(x) not in PLAIN or type(w) not in PLAIN:
             return plain(x, w, b)
@@ -138,7 +142,8 @@ def _of(x: Tensor, w: Tensor, numbers: Sequence[Any], *, bias: bool) -> tuple[Ca
 
 def _forward(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
     _, ways = _of(x, w, numbers, bias=b is not None)
-    return ways.forward(x, w, b).contiguous(memory_format=_order(x, w))
+    with torch.autocast("cpu", enabled=False):
+        return ways.forward(x, w, b).contiguous(memory_format=_order(x, w))
 
 
 def _forward_shape(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
@@ -146,19 +151,27 @@ def _forward_shape(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Ten
     return x.new_empty(call.output_shape).contiguous(memory_format=_order(x, w))
 
 
-def _backward(g: Tensor, x: Tensor, w: Tensor, needed: list[bool], *numbers: Any) -> list[Tensor]:
-    """The gradients by x, weight and bias, those that are needed."""
+def _backward(g: Tensor, x: Tensor, w: Tensor, needed: list[bool], *numbers: Any) -> Gradients:
+    """The gradients by x, weight and bias, without elements where they are not needed."""
     _, ways = _of(x, w, numbers, bias=needed[2])
-    found = zip(ways.gradients(g, x, w, needed), _orders(x, w), needed, strict=True)
-    return [one.contiguous(memory_format=order) for one, order, need in found if need]
+    with torch.autocast("cpu", enabled=False):
+        found = zip(ways.gradients(g, x, w, needed), _orders(x, w), needed, strict=True)
+        dx, dw, db = (
+            one.contiguous(memory_format=order) if need else x.new_empty(0)
+            for one, order, need in found
+        )
+    return dx, dw, db
 
 
 def _backward_shape(
     g: Tensor, x: Tensor, w: Tensor, needed: list[bool], *numbers: Any
-) -> list[Tensor]:
+) -> Gradients:
     shapes = zip((x.shape, w.shape, g.shape[1:2]), _orders(x, w), needed, strict=True)
-    found = [(x.new_empty(shape), order) for shape, order, need in shapes if need]
-    return [one.contiguous(memory_format=order) for one, order in found]
+    dx, dw, db = (
+        x.new_empty(shape).contiguous(memory_format=order) if need else x.new_empty(0)
+        for shape, order, need in shapes
+    )
+    return dx, dw, db
 
 
 def _order(x: Tensor, w: Tensor) -> torch.memory_format:
@@ -194,7 +207,7 @@ convolution = _operator(
 )
 convolution_backward = _operator(
     "convolution_backward",
-    f"(Tensor g, Tensor x, Tensor w, bool[3] needed, {NUMBERS}) -> Tensor[]",
+    f"(Tensor g, Tensor x, Tensor w, bool[3] needed, {NUMBERS}) -> (Tensor, Tensor, Tensor)",
     _backward,
     _backward_shape,
 )
@@ -209,12 +222,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _gradients(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     x, w = ctx.saved_tensors
     needed = [*ctx.needs_input_grad[:3]]
-    if torch.is_grad_enabled() or transformed(g):  # second ones, and batches of them, are aten's
+    if torch.is_grad_enabled():  # the second ones are aten's
         call, _ = _of(x, w, ctx.numbers, bias=ctx.bias)
         found = gradients(call, g, x, w, needed)
     else:
-        some = iter(convolution_backward(g, x, w, needed, *ctx.numbers))
-        found = [next(some) if need else None for need in needed]
+        each = zip(convolution_backward(g, x, w, needed, *ctx.numbers), needed, strict=True)
+        found = [one if need else None for one, need in each]
     return *found, *[None] * len(ctx.numbers)
 
 
