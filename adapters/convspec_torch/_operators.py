@@ -103,7 +103,7 @@ def _found(
         size = tuple((n - 1) * s + e - 2 * p + more for n, e, s, p, more in axes)
     else:
         size = tuple((n + 2 * p - e) // s + 1 for n, e, s, p, _ in axes)
-    data, order = "NC" + "ABCDHW"[-rank:], "IO" if transposed else "OI"
+    data, order = "NC" + "DHW"[-rank:], "IO" if transposed else "OI"
     call = Call(
         transposed=transposed,
         x_layout=data,
