@@ -33,7 +33,9 @@ def fresh() -> None:
     torch._dynamo.reset()
 
 
-def recorded(function: Callable[..., Any], *given: Any) -> tuple[Any, list[str]]:
+def recorded(
+    function: Callable[..., Any], *given: Any, dynamic: bool | None = None
+) -> tuple[Any, list[str]]:
     """What a compiled function gives, and the operators of its graph."""
     names: list[str] = []
 
@@ -43,7 +45,8 @@ def recorded(function: Callable[..., Any], *given: Any) -> tuple[Any, list[str]]
                 names.extend(str(node.target) for node in part.graph.nodes)
         return module.forward
 
-    return torch.compile(function, fullgraph=True, backend=keep)(*given), names
+    compiled = torch.compile(function, fullgraph=True, dynamic=dynamic, backend=keep)
+    return compiled(*given), names
 
 
 def of_spec(spec: ConvSpec, memory: str) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -243,12 +246,5 @@ def test_checkpoints_and_autocast(name: str) -> None:
 
 def test_sizes_that_are_not_known_are_left_to_aten() -> None:
     spec, given, _ = arrays("depthwise", "rows")
-    leaves = watched(given)
-    names: list[str] = []
-
-    def keep(module: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
-        names.extend(str(node.target) for node in module.graph.nodes)
-        return module.forward
-
-    torch.compile(lambda *a: spec(*a), fullgraph=True, dynamic=True, backend=keep)(*leaves)
+    _, names = recorded(lambda *a: spec(*a), *watched(given), dynamic=True)
     assert OPERATOR not in names

@@ -57,13 +57,18 @@ def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
 
 
 def _chosen(call: Call, *, direct: bool, recorded: Recorded) -> Step:
-    function = recorded(call, ways_of(call, direct=direct))
-    return Step(function) if function is not None else _plain_step(call, direct=direct)
+    plain = _plain_step(call, direct=direct)
+    function = recorded(call, _ways_beside(call, plain))
+    return plain if function is None else Step(function)
 
 
-def ways_of(call: Call, *, direct: bool = False) -> Ways:
-    """The call and its gradients, by the faster ways that there are."""
-    function, rest = _plain_step(call, direct=direct)
+def ways_of(call: Call) -> Ways:
+    """aten's call and its gradients, and the faster ways that there are."""
+    return _ways_beside(call, _plain_step(call, direct=False))
+
+
+def _ways_beside(call: Call, plain: Step) -> Ways:
+    function, rest = plain
     biased = call.bias
 
     def run(x: Any, w: Any, b: Any) -> Any:

@@ -18,9 +18,10 @@ from torch.autograd import forward_ad
 from torch.compiler import is_exporting
 
 from convspec.dispatch import fixed
-from convspec.geometry import extent
+from convspec.geometry import extent, forward_size, transposed_size
 from convspec.plan import Call
 
+from ._arrays import name_of
 from ._few import LAST, lies_last
 from ._guards import PLAIN
 from ._kernel import gradients, ways_of
@@ -98,11 +99,13 @@ def _found(
     """The call of tensors like these, and its ways."""
     rank, kernel = len(x_shape) - 2, w_shape[2:]
     extents = [extent(k, d) for k, d in zip(kernel, dilation, strict=True)]
-    axes = zip(x_shape[2:], extents, stride, padding, output_padding, strict=True)
+    pairs = tuple((p, p) for p in padding)
+    axes = zip(x_shape[2:], extents, stride, pairs, strict=True)
     if transposed:
-        size = tuple((n - 1) * s + e - 2 * p + more for n, e, s, p, more in axes)
+        extra = zip(axes, output_padding, strict=True)
+        size = tuple(transposed_size(*axis, more) for axis, more in extra)
     else:
-        size = tuple((n + 2 * p - e) // s + 1 for n, e, s, p, _ in axes)
+        size = tuple(forward_size(*axis) for axis in axes)
     data, order = "NC" + "DHW"[-rank:], "IO" if transposed else "OI"
     call = Call(
         transposed=transposed,
@@ -118,7 +121,7 @@ def _found(
         kernel_size=kernel,
         output_size=size,
         stride=stride,
-        padding=tuple((p, p) for p in padding),
+        padding=pairs,
         dilation=dilation,
         output_padding=output_padding,
         input_dilation=(1,) * rank,
@@ -132,7 +135,7 @@ def _found(
 
 def _of(x: Tensor, w: Tensor, numbers: Sequence[Any], *, bias: bool) -> tuple[Call, Ways]:
     plain = (tuple(n) if isinstance(n, Sequence) else n for n in numbers)
-    kind = str(x.dtype).removeprefix("torch."), x.device.type
+    kind = name_of(x.dtype), x.device.type
     shapes = (tuple(map(int, t.shape)) for t in (x, w))
     return _found(*shapes, *plain, bias=bias, kind=kind)
 
