@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from convspec import ConvSpec
 from convspec_torch import _depthwise, _operators
-from test_torch_ways import CASES, KINDS, MEMORY, arrays, plain, watched
+from test_torch_ways import CASES, KINDS, MEMORY, arrays, laid, plain, watched
 
 OPERATOR = "convspec.convolution.default"
 #: What Inductor would copy into another order before it computes gradients.
@@ -244,7 +244,70 @@ def test_checkpoints_and_autocast(name: str) -> None:
     assert y.dtype == torch.bfloat16
 
 
-def test_sizes_that_are_not_known_are_left_to_aten() -> None:
+#: Programs for any number of samples and any size: what is padded beforehand, too.
+ANY_SIZE = {
+    **{name: CASES[name][0] for name in KINDS},
+    **COPIED,
+    "wide": ConvSpec(32, 32, (3, 17), padding=(1, 8), groups=32),
+    "wide, dilated": ConvSpec(32, 32, (3, 9), padding=(1, 8), dilation=(1, 2), groups=32),
+}
+
+
+def of_any_size(
+    spec: ConvSpec, memory: str, mark: Callable[..., None], axes: int, backend: str = "aot_eager"
+) -> list[str]:
+    """Check one program, of some first axes marked, at three sizes; the operators of its graph."""
+    names: list[str] = []
+    compilations = []
+
+    def keep(module: torch.fx.GraphModule, inputs: Any) -> Callable[..., Any]:
+        compilations.append(module)
+        names.extend(str(node.target) for node in module.graph.nodes)
+        return torch._dynamo.lookup_backend(backend)(module, inputs)
+
+    compiled = torch.compile(lambda *a: spec(*a), fullgraph=True, backend=keep)
+    for batch, *more in ((4, 0, 0, 0), (2, 13, 5, 2), (5, 3, 0, 6))[: 3 if axes > 1 else 2]:
+        space = [n + m * (axes > 1) for n, m in zip((20, 34, 36), more, strict=True)]
+        x_shape = (batch, spec.in_channels, *space[-len(spec.kernel_size) :])
+        sizes = x_shape, spec.weight_shape, spec.bias_shape, spec.output_shape(x_shape)
+        x, w, b, g = (torch.randint(-3, 4, size).float() for size in sizes)
+        given = [laid(x, memory), w, b]
+        leaves, exact = watched(given), watched([array.double() for array in given])
+        for axis in [0, *range(2, x.dim())][:axes]:
+            mark(leaves[0], axis)
+        y, wanted = compiled(*leaves), spec(*exact)
+        assert torch.equal(y.double(), wanted)
+        found = torch.autograd.grad(y, leaves, laid(g, memory))
+        for one, want in zip(found, torch.autograd.grad(wanted, exact, g.double()), strict=True):
+            assert torch.equal(one.double(), want)
+    assert len(compilations) == 1
+    return names
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("name", ANY_SIZE)
+def test_one_program_for_any_size(name: str, memory: str) -> None:
+    assert OPERATOR in of_any_size(ANY_SIZE[name], memory, torch._dynamo.mark_dynamic, 4)
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+@pytest.mark.parametrize("name", ["3x3", "wide", "wide, dilated"])
+def test_one_program_for_batches_that_not_even_the_compiler_knows(name: str, memory: str) -> None:
+    mark = torch._dynamo.decorators.mark_unbacked
+    assert OPERATOR in of_any_size(ANY_SIZE[name], memory, mark, 1)
+
+
+@pytest.mark.parametrize("name", ["3x3", "wide"])
+def test_generated_code_for_any_size(name: str) -> None:
+    mark = torch._dynamo.mark_dynamic
+    assert OPERATOR in of_any_size(ANY_SIZE[name], "last", mark, 4, "inductor")
+
+
+def test_any_size_without_gradients_is_atens() -> None:
     spec, given, _ = arrays("depthwise", "rows")
-    _, names = recorded(lambda *a: spec(*a), *watched(given), dynamic=True)
+    _, names = recorded(lambda *a: spec(*a), *given, dynamic=True)
+    assert OPERATOR not in names
+    dense = ConvSpec(16, 24, (3, 3), padding=1)
+    given, _ = of_spec(dense, "rows")
+    _, names = recorded(lambda *a: dense(*a), *watched(given), dynamic=True)
     assert OPERATOR not in names

@@ -118,9 +118,9 @@ class JaxBackend(PlanBackend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         own, other = self._plans(problem, env)
-        run = assemble(own.plan, own.inputs, self.operations, self.bound)
+        run = assemble(own.plan, own.inputs, self.bound, self.unbound)
         if own.calls != other.calls:
-            derived = assemble(other.plan, other.inputs, self.operations, self.bound)
+            derived = assemble(other.plan, other.inputs, self.bound, self.unbound)
             run = differentiated_by(run, derived)
         return takes_shards(self.compiled(run, env), problem, env)
 

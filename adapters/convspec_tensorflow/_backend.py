@@ -239,7 +239,7 @@ class TensorflowBackend(PlanBackend):
         if as_it_is and not _may_be_graph(other.calls, problem, env):
             return kernel
         differentiable = assemble(
-            other.plan, other.inputs, DIFFERENTIABLE.operations, DIFFERENTIABLE.bound
+            other.plan, other.inputs, DIFFERENTIABLE.bound, DIFFERENTIABLE.unbound
         )
         plain = all(map(vectorizes, other.calls))
         again = False

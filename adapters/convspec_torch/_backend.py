@@ -213,6 +213,11 @@ class TracedBackend(RecordedBackend):
     def recorded(self, call: Call, ways: Ways) -> Callable[..., Any] | None:
         return _operators.recorded(call, ways)
 
+    def unbound(self, op: str, params: dict[str, Any]) -> Callable[..., Any]:
+        if op == "conv":
+            return _operators.of_any_size(params["call"])
+        return super().unbound(op, params)
+
 
 RECORDED = RecordedBackend()
 TRACED = TracedBackend()

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
+from torch.fx.experimental.symbolic_shapes import guard_or_false
 
 from ._few import CONV, LAST, lies_last
 
@@ -41,7 +42,8 @@ def padded(x: Any, amount: int, dilation: int) -> Any:
     if amount < WIDE or (dilation == 1 and lies_last(x)):
         return x
     size = x.element_size() * (x.numel() + 2 * amount * x[..., 0].numel())
-    return x if dilation > 1 and size > PADDED_BYTES else F.pad(x, (amount, amount))
+    large = dilation > 1 and guard_or_false(size > PADDED_BYTES)
+    return x if large else F.pad(x, (amount, amount))
 
 
 def by_x(g: Any, w: Any, padding: Sizes, dilation: Sizes) -> Any:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
+from torch.fx.experimental.symbolic_shapes import guard_or_false, guard_or_true
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -157,5 +158,11 @@ def _zeros(like: Any, shape: Sizes) -> Any:
 
 
 def lies_last(x: Any) -> bool:
-    """Whether the channels lie last in memory; of signals, which oneDNN gets in rows, never."""
-    return bool(x.dim() > 3 and not x.is_contiguous() and x.stride(1) == 1)
+    """Whether the channels lie last in memory; of signals, which oneDNN gets in rows, never.
+
+    ``is_contiguous`` would tell it, but raises where a compiler can't know what there is.
+    """
+    if x.dim() < 4 or not guard_or_false(x.stride(1) == 1):
+        return False
+    channels, *space = x.shape[1:]
+    return guard_or_true(channels != 1) and any(guard_or_true(n != 1) for n in space)

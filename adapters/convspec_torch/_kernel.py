@@ -26,8 +26,8 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     """x (N, C, space), w (O, I, space) or transposed (I, O, space) -> y (N, O, space)."""
     if wide(call):
-        more = _padded(x, call)
-        x, call = more, call if more is x else _of_padded(call)
+        more = padded_for(x, call)
+        x, call = more, call if more is x else of_padded(call)
     function, rest = _plain(call)
     if 1 in w.shape:
         w = row_major(w)
@@ -46,10 +46,10 @@ def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
     plain = _chosen(call, direct=direct, recorded=recorded)
     if not wide(call):
         return plain
-    inner = _chosen(_of_padded(call), direct=direct, recorded=recorded)
+    inner = _chosen(of_padded(call), direct=direct, recorded=recorded)
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
-        more = _padded(x, call)
+        more = padded_for(x, call)
         function, rest = plain if more is x else inner
         return function(more, w, b, *rest) if b is not None else function(more, w, *rest)
 
@@ -121,12 +121,12 @@ def _plain_step(call: Call, *, direct: bool) -> Step:
     return Step(careful)
 
 
-def _padded(x: Any, call: Call) -> Any:
+def padded_for(x: Any, call: Call) -> Any:
     """x, of a wide call, perhaps padded along its last axis."""
     return padded(x, call.padding[-1][0], call.dilation[-1])
 
 
-def _of_padded(call: Call) -> Call:
+def of_padded(call: Call) -> Call:
     """What is left of a wide call."""
     size = call.input_size[-1] + sum(call.padding[-1])
     return replace(

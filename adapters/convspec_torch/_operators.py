@@ -9,6 +9,7 @@ need another name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,12 +21,13 @@ from torch.compiler import is_exporting
 from convspec.dispatch import fixed
 from convspec.geometry import extent, forward_size, transposed_size
 from convspec.plan import Call
+from convspec.symbols import known
 
 from ._arrays import name_of
 from ._few import LAST, lies_last
 from ._guards import PLAIN
-from ._kernel import gradients, ways_of
-from ._ways import WORTHWHILE, Ways, alone
+from ._kernel import conv, gradients, of_padded, padded_for, ways_of
+from ._ways import WORTHWHILE, Ways, alone, wide
 
 Gradients = tuple[Tensor, Tensor, Tensor]
 
@@ -35,33 +37,92 @@ NUMBERS = (
 )
 
 
+#: As large as a size can be that is not known.
+LARGE = 2**20
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What an operator gains of: the call itself, its gradient by x, and that by the weight."""
+
+    own: bool
+    by_x: bool
+    by_weight: bool
+    numbers: tuple[Any, ...]
+
+    def __bool__(self) -> bool:
+        return self.own or self.by_x or self.by_weight
+
+    def used(self, x: Any, w: Any) -> bool:
+        """Whether an operator is recorded of x and a weight, asked by what a compiler reads.
+
+        Not where a program is exported, which others run, with autocast, within transforms and
+        forward-mode gradients, and of tensors that are more than that.
+        """
+        if is_exporting() or torch.is_autocast_enabled("cpu") or _in_transform():
+            return False
+        if forward_ad._current_level >= 0:  # read here, a compiler asks for it again at each call
+            return False
+        if type(x) not in PLAIN or type(w) not in PLAIN:
+            return False
+        better = (self.by_x and x.requires_grad) or (self.by_weight and w.requires_grad)
+        return bool(self.own or (better and torch.is_grad_enabled()))
+
+
+def _gains(call: Call, ways: Ways) -> Gains:
+    copied = _copied(call)
+    padding, extra = [lo for lo, _ in call.padding], [*call.output_padding]
+    numbers = [*call.stride], padding, [*call.dilation], call.transposed, extra, call.groups
+    own, by_x, by_weight = (way is not None for way in (ways.own, ways.by_x, ways.by_weight))
+    return Gains(own, by_x or copied, by_weight or copied, numbers)
+
+
 def recorded(call: Call, ways: Ways) -> Callable[..., Any] | None:
     """The call of x, weight and bias or None, for a compiler that reads this very code.
 
-    aten's own where a program is exported, which others run, with autocast, within transforms and
-    forward-mode gradients, and of tensors that are more than that. None where it is always so.
+    None where it is always aten's.
     """
-    copied = _copied(call)
-    plain, own = ways.plain, ways.own is not None
-    by_x, by_weight = ways.by_x is not None or copied, ways.by_weight is not None or copied
-    if not (own or by_x or by_weight):
+    gains, plain = _gains(call, ways), ways.plain
+    if not gains:
         return None
-    padding, extra = [lo for lo, _ in call.padding], [*call.output_padding]
-    numbers = [*call.stride], padding, [*call.dilation], call.transposed, extra, call.groups
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
-        if is_exporting() or torch.is_autocast_enabled("cpu") or _in_transform():
-            return plain(x, w, b)
-        if forward_ad._current_level >= 0:  # read here, a compiler asks for it again at each call
-            return plain(x, w, b)
-        if type(x) not in PLAIN or type(w) not in PLAIN:
-            return plain(x, w, b)
-        better = (by_x and x.requires_grad) or (by_weight and w.requires_grad)
-        if own or (better and torch.is_grad_enabled()):
-            return convolution(x, w, b, *numbers)
-        return plain(x, w, b)
+        return convolution(x, w, b, *gains.numbers) if gains.used(x, w) else plain(x, w, b)
 
     return run
+
+
+def of_any_size(call: Call) -> Callable[..., Any]:
+    """:func:`~convspec_torch._kernel.conv` for a call with symbols, by operators, too.
+
+    They are recorded where they may gain, and choose when they are run.
+    """
+    if not call.settled:
+        return conv
+    sizes = {name: _large(getattr(call, name)) for name in ("batch", "input_size", "output_size")}
+    call = replace(call, **sizes)
+    gains = _gains(call, ways_of(call))
+    beforehand = wide(call)
+    inner = of_padded(call) if beforehand else call
+    gains_padded = _gains(inner, ways_of(inner))
+    if not (gains or gains_padded):
+        return conv
+
+    def run(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
+        more = padded_for(x, call) if beforehand else x
+        found = gains if more is x else gains_padded
+        if found and found.used(more, w):
+            return convolution(more, w, b, *found.numbers)
+        return conv(x, w, b, call=call)
+
+    return run
+
+
+def _large(size: Any) -> Any:
+    """Sizes with large ones for symbols."""
+    if isinstance(size, tuple):
+        return tuple(map(_large, size))
+    return size if known(size) else LARGE
 
 
 def _copied(call: Call) -> bool:
@@ -82,21 +143,33 @@ def _in_transform() -> bool:
     return bool(torch._C._are_functorch_transforms_active())
 
 
+def _call_of(x: Tensor, w: Tensor, numbers: Sequence[Any], *, bias: bool) -> Call:
+    """The call of tensors like these, whose sizes may be symbols of torch's."""
+    plain = tuple(tuple(n) if isinstance(n, Sequence) else n for n in numbers)
+    kind = name_of(x.dtype), x.device.type
+    return _call(tuple(x.shape), tuple(w.shape), plain, bias, kind)
+
+
+def _ways(x: Tensor, w: Tensor, numbers: Sequence[Any], *, bias: bool) -> Ways:
+    """The ways of a call of tensors like these."""
+    plain = tuple(tuple(n) if isinstance(n, Sequence) else n for n in numbers)
+    kind = name_of(x.dtype), x.device.type
+    return _found(tuple(x.shape), tuple(w.shape), plain, bias, kind)
+
+
 @lru_cache(maxsize=1024)
-def _found(
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    transposed: bool,
-    output_padding: tuple[int, ...],
-    groups: int,
-    *,
+def _found(*described: Any) -> Ways:
+    return ways_of(_call(*described))
+
+
+def _call(
+    x_shape: tuple[Any, ...],
+    w_shape: tuple[Any, ...],
+    numbers: tuple[Any, ...],
     bias: bool,
     kind: tuple[str, str],
-) -> tuple[Call, Ways]:
-    """The call of tensors like these, and its ways."""
+) -> Call:
+    stride, padding, dilation, transposed, output_padding, groups = numbers
     rank, kernel = len(x_shape) - 2, w_shape[2:]
     extents = [extent(k, d) for k, d in zip(kernel, dilation, strict=True)]
     pairs = tuple((p, p) for p in padding)
@@ -107,7 +180,7 @@ def _found(
     else:
         size = tuple(forward_size(*axis) for axis in axes)
     data, order = "NC" + "DHW"[-rank:], "IO" if transposed else "OI"
-    call = Call(
+    return Call(
         transposed=transposed,
         x_layout=data,
         w_layout=order + data[2:],
@@ -130,33 +203,25 @@ def _found(
         device=kind[1],
         bias=bias,
     )
-    return call, ways_of(call)
-
-
-def _of(x: Tensor, w: Tensor, numbers: Sequence[Any], *, bias: bool) -> tuple[Call, Ways]:
-    plain = (tuple(n) if isinstance(n, Sequence) else n for n in numbers)
-    kind = name_of(x.dtype), x.device.type
-    shapes = (tuple(map(int, t.shape)) for t in (x, w))
-    return _found(*shapes, *plain, bias=bias, kind=kind)
 
 
 # ---- the operators ----
 
 
 def _forward(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
-    _, ways = _of(x, w, numbers, bias=b is not None)
+    ways = _ways(x, w, numbers, bias=b is not None)
     with torch.autocast("cpu", enabled=False):
         return ways.forward(x, w, b).contiguous(memory_format=_order(x, w))
 
 
 def _forward_shape(x: Tensor, w: Tensor, b: Tensor | None, *numbers: Any) -> Tensor:
-    call, _ = _of(x, w, numbers, bias=b is not None)
+    call = _call_of(x, w, numbers, bias=b is not None)
     return x.new_empty(call.output_shape).contiguous(memory_format=_order(x, w))
 
 
 def _backward(g: Tensor, x: Tensor, w: Tensor, needed: list[bool], *numbers: Any) -> Gradients:
     """The gradients by x, weight and bias, without elements where they are not needed."""
-    _, ways = _of(x, w, numbers, bias=needed[2])
+    ways = _ways(x, w, numbers, bias=needed[2])
     with torch.autocast("cpu", enabled=False):
         found = zip(ways.gradients(g, x, w, needed), _orders(x, w), needed, strict=True)
         dx, dw, db = (
@@ -226,7 +291,7 @@ def _gradients(ctx: Any, g: Tensor) -> tuple[Any, ...]:
     x, w = ctx.saved_tensors
     needed = [*ctx.needs_input_grad[:3]]
     if torch.is_grad_enabled():  # the second ones are aten's
-        call, _ = _of(x, w, ctx.numbers, bias=ctx.bias)
+        call = _call_of(x, w, ctx.numbers, bias=ctx.bias)
         found = gradients(call, g, x, w, needed)
     else:
         each = zip(convolution_backward(g, x, w, needed, *ctx.numbers), needed, strict=True)

@@ -434,19 +434,19 @@ class Step(NamedTuple):
 def assemble(
     plan: Node,
     inputs: Sequence[Node],
-    operations: Mapping[str, Callable[..., Any]],
     bound: Callable[[str, dict[str, Any]], Step],
+    unbound: Callable[[str, dict[str, Any]], Callable[..., Any]],
 ) -> Callable[..., Any]:
     """The plan as a plain callable of its inputs, every parameter bound by ``bound``.
 
-    Where the inputs have symbolic sizes, it takes what these stand for as ``sizes=``, and calls the
-    operations with their parameters whenever it is run.
+    Where the inputs have symbolic sizes, it takes what these stand for as ``sizes=``, and calls
+    what ``unbound`` gives with the parameters settled whenever it is run.
     """
     lines = linear(plan, inputs)
     if not lines:
         return lambda x, *_, sizes=None: x
     if any(_symbolic(line.node.params) for line in lines):
-        return _sized(lines, operations)
+        return _sized(lines, unbound)
     steps = [bound(line.node.op, line.node.params) for line in lines]
     sized = not known(*(size for node in inputs for size in node.shape))
     alone = len(steps) == 1 and lines[0].args == tuple(range(len(inputs)))
@@ -487,17 +487,20 @@ def _symbolic(params: dict[str, Any]) -> bool:
     )
 
 
-def _sized(lines: list[Line], operations: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+def _sized(
+    lines: list[Line], unbound: Callable[[str, dict[str, Any]], Callable[..., Any]]
+) -> Callable[..., Any]:
     """The steps with symbols among their parameters, which become sizes whenever they are run."""
+    operations = [unbound(line.node.op, line.node.params) for line in lines]
 
     def kernel(*arrays: Any, sizes: Sizes) -> Any:
         slots = list(arrays)
-        for line in lines:
+        for line, operation in zip(lines, operations, strict=True):
             params = {
                 name: value.settle(sizes) if isinstance(value, Call) else sizes(value)
                 for name, value in line.node.params.items()
             }
-            slots.append(operations[line.node.op](*[slots[i] for i in line.args], **params))
+            slots.append(operation(*[slots[i] for i in line.args], **params))
         return slots[-1]
 
     return kernel

@@ -102,13 +102,15 @@ class PlanBackend(Backend):
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         lowered = self.plan(problem, env)
-        return self.compiled(
-            assemble(lowered.plan, lowered.inputs, self.operations, self.bound), env
-        )
+        return self.compiled(assemble(lowered.plan, lowered.inputs, self.bound, self.unbound), env)
 
     def bound(self, op: str, params: dict[str, Any]) -> Step:
         """An operation with its parameters; whatever can be decided of it now, is."""
         return Step(partial(self.operations[op], **params))
+
+    def unbound(self, op: str, params: dict[str, Any]) -> Callable[..., Any]:
+        """An operation that takes its parameters later: of these some have symbols."""
+        return self.operations[op]
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:
         """``kernel`` as the framework likes it best; itself where nothing is to be done."""
