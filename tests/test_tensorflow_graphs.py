@@ -47,6 +47,38 @@ def test_unknown_sizes(name: str) -> None:
     assert run.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "unbatched"])
+def test_any_number_of_samples(name: str) -> None:
+    """One graph, as a training loop makes it, with its gradients; none of no samples, too."""
+    spec = SPECS[name]
+    sizes = [list(array.shape) for array in arrays(spec)]
+    sizes.append(list(spec.output_shape(sizes[0])))
+    for size, letters in ((sizes[0], spec.layout), (sizes[3], spec.output_layout)):
+        size[letters.index("N")] = None
+
+    @tf.function(input_signature=list(map(tf.TensorSpec, sizes)))
+    def run(*given: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        *arrays, g = given
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = spec(*arrays)
+        return y, *tape.gradient(y, arrays, output_gradients=g)
+
+    for batch in (3, 0, 1):
+        given = arrays(spec, batch=batch)
+        expected = spec(*given)
+        g = tf.reshape(tf.range(float(tf.size(expected))), expected.shape) % 5 - 2
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            y = spec(*given)
+        wanted = y, *tape.gradient(y, given, output_gradients=g)
+        found = run(*given, g)
+        for one, want in zip(found, wanted, strict=True):
+            assert one.shape == want.shape
+            assert np.array_equal(one, want)
+        assert batch > 0 or not any(np.any(array) for array in found)
+
+
 @pytest.mark.parametrize("stride", [(1, 3), (1, 1, 4), (2, 1, 2)], ids=str)
 def test_one_output_column_of_one_channel(stride: tuple[int, ...]) -> None:
     """oneDNN mistakes the strides of such an input; the graph learns of the column when it runs."""

@@ -76,7 +76,8 @@ def tangents(*arrays: Any) -> bool:
 
 def ensure_shape(x: Any, shape: tuple[Any, ...]) -> Any:
     """``x``, whose unknown sizes are held to ``shape`` when the graph runs."""
-    return x if x.shape.is_fully_defined() else tf.ensure_shape(x, shape)
+    known = all(want is None or n is not None for n, want in zip(x.shape, shape, strict=True))
+    return x if known else tf.ensure_shape(x, shape)
 
 
 def checks(conditions: Iterable[Condition], sizes: Sizes | None) -> list[Any]:

@@ -27,7 +27,7 @@ from ._dtensor import refusing_split_space
 from ._few import few_inputs, few_outputs, sides_exchanged
 from ._gradients import by_convolutions
 from ._guards import shortcut
-from ._kernel import by_batches, conv, explicit, fuses_pad, kernel
+from ._kernel import by_batches, conv, explicit, fuses_pad, kernel, takes_none
 from ._probe import differentiates, works, works_in_graphs, writes_elsewhere
 from ._slow import by_taps, faster, onednn
 
@@ -116,7 +116,7 @@ class TensorflowBackend(PlanBackend):
     def lacks(self, call: Call) -> str:
         if any(step != 1 for step in call.input_dilation):
             return "input_dilation"
-        if not call.nonempty:
+        if not (call.nonempty or takes_none(call)):
             return "batch"
         if call.bias:
             return "bias"

@@ -6,7 +6,7 @@ checked and to put arguments into another form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from convspec.plan import Call
+from convspec.symbols import known
 
 from ._arrays import CPU, apart
 from ._few import by_columns, by_sides, few_inputs, few_outputs, onto_few, sides_exchanged
@@ -41,6 +42,76 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
     """
     if call.rank == 0:
         return tf.linalg.matmul  # type: ignore[no-any-return]
+    run = _operation(call, gradients=gradients)
+    depthwise = call.group_axis == "I" and call.groups > 1 and not call.transposed
+    fuses = fuses_pad(call) and not (depthwise or by_batches(call, gradients=gradients))
+    # Of a dilated one graphs know no shape of the result that is right.
+    before = fuses and not call.transposed and (gradients or {*call.dilation} != {1})
+    if before:
+        run = _after_pad(run)
+    empty = not call.nonempty and onednn()
+    if empty and not call.transposed:
+        return _shaped(run, call)
+    if fuses and call.transposed:
+        run = _before_pad(run)
+    elif depthwise:
+        run = _unfused(run) if explicit(call) and {*call.dilation} == {1} else run
+    elif (fuses and not before) or (call.groups > 1 and not fuses):
+        run = _unfused(run)
+    return _shaped_gradient(run, call) if empty else run
+
+
+def takes_none(call: Call) -> bool:
+    """Whether :func:`kernel` is right about no samples, should there turn out to be none.
+
+    Not on accelerators, where it was not tried; nor for the gradient by a depthwise weight, which
+    without oneDNN is memory as it was found.
+    """
+    if call.device != "cpu" or known(call.batch) or not known(*call.input_size, *call.output_size):
+        return False
+    return onednn() or call.group_axis != "I" or call.transposed
+
+
+def _shaped(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:
+    """oneDNN gives the result of no samples the shape of x; this gives it its own.
+
+    Like :func:`_unfused`, it keeps what follows the call apart from it.
+    """
+    shaped = _shaping(call.output_shape)
+    return lambda x, w: shaped(run(x, w))
+
+
+def _shaped_gradient(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:
+    """The same of the gradient by the input of a transposed call, a forward call itself."""
+    sizes: dict[str, Any] = dict(zip(call.spatial, call.input_size, strict=True))
+    sizes.update(N=call.batch, C=call.in_channels)
+    shaped = _shaping([sizes[letter] for letter in call.x_layout])
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def given(x: Any) -> Any:
+        return x, shaped
+
+    return lambda x, w: run(given(x), w)
+
+
+def _shaping(shape: Sequence[Any]) -> Callable[[Any], Any]:
+    """A function that gives arrays, and their gradients of any order, this shape but for the batch.
+
+    Graphs leave out what changes no shape that they know, so they are not to know it meanwhile.
+    Nor are gradients to ask for it: the call would be computed again, for its shape.
+    """
+    sizes = np.array([-1, *shape[1:]], np.int32)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def shaped(y: Any) -> Any:
+        unknown = tf.raw_ops.PlaceholderWithDefault(input=y, shape=tf.TensorShape(None))
+        return tf.raw_ops.Reshape(tensor=unknown, shape=sizes), shaped
+
+    return shaped  # type: ignore[no-any-return]
+
+
+def _operation(call: Call, *, gradients: bool) -> Callable[[Any, Any], Any]:
+    """The operations that compute a call."""
     if call.transposed:
         run = onto_few(call) if few_outputs(call) and not gradients else _transposed(call)
     elif call.groups > 1 and call.group_axis == "I":
@@ -60,14 +131,7 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
             run = by_sides(run, call, attributes)
         elif gradients and few_inputs(call):
             run = by_columns(run, call, attributes)
-    if call.rank == 1:
-        run = _as_picture(run, call)
-    if not fuses_pad(call):
-        return _unfused(run) if call.groups > 1 else run
-    if call.transposed:
-        return _before_pad(run)
-    # Of a dilated one graphs know no shape of the result that is right.
-    return _after_pad(run) if gradients or {*call.dilation} != {1} else _unfused(run)
+    return _as_picture(run, call) if call.rank == 1 else run
 
 
 def _transposed(call: Call) -> Callable[[Any, Any], Any]:
@@ -89,8 +153,7 @@ def _depthwise(call: Call) -> Callable[[Any, Any], Any]:
         stride = [1, *call.stride, 1]
         return lambda x, w: tf.nn.depthwise_conv2d(x, w, stride, amounts, dilations=each)
     operation = partial(tf.raw_ops.DepthwiseConv2dNative, **_attributes(call))
-    run = lambda x, w: operation(input=x, filter=w)  # noqa: E731
-    return _unfused(run) if explicit(call) else run
+    return lambda x, w: operation(input=x, filter=w)
 
 
 def _as_picture(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:

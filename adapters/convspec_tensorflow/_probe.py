@@ -117,6 +117,7 @@ def _miniature(call: Call, sizes: tuple[int, ...]) -> Call:
         w_layout="DHW"[-call.rank :] + ("OI" if call.transposed else "IO"),
         y_layout=layout,
         batch=2,
+        nonempty=True,
         groups=groups,
         in_channels=groups * min(call.in_channels // call.groups, 2),
         out_channels=groups * min(call.out_channels // call.groups, 2),

@@ -18,6 +18,8 @@ from .workloads import LAYOUTS, WORKLOADS
 
 PASSES = ("forward", "gradients")
 WAYS = ("eager", "compiled")
+#: On request alone: programs that are compiled for any number of samples.
+ANY_BATCH = "any batch"
 
 
 def add_options(command: Any) -> None:
@@ -39,8 +41,13 @@ def add_options(command: Any) -> None:
         metavar="NAME",
         help=f"only these of {', '.join(WORKLOADS)}",
     )
-    for name, values in (("layout", LAYOUTS), ("passes", PASSES), ("way", WAYS)):
+    for name, values in (("layout", LAYOUTS), ("passes", PASSES)):
         command.add_argument(f"--{name}", choices=values, help=f"only {' or '.join(values)} (both)")
+    command.add_argument(
+        "--way",
+        choices=(*WAYS, ANY_BATCH),
+        help=f"only {', '.join(WAYS)}, or compiled for {ANY_BATCH} (the first two)",
+    )
     command.add_argument(
         "--repeats",
         type=int,

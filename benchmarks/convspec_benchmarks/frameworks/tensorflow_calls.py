@@ -53,6 +53,7 @@ class TensorFlow(Framework):
             "eager": function,
             "compiled": tf.function(traced),
             "compiled, XLA": tf.function(traced, jit_compile=True),
+            "any batch": _of_any_batch(traced),
         }
 
     def raw_ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
@@ -63,6 +64,25 @@ class TensorFlow(Framework):
             "tf.function": tf.function(function),
             "XLA": tf.function(function, jit_compile=True),
         }
+
+
+def _of_any_batch(function: Function) -> Function:
+    """As a graph of any number of samples, which Keras's training loop makes, too."""
+    graph: Function | None = None
+
+    def run(x: Any, w: Any, *cotangents: Any) -> Any:
+        nonlocal graph
+        if graph is None:
+            data = [tf.TensorSpec((None, *a.shape[1:]), a.dtype) for a in (x, *cotangents)]
+            weight = tf.TensorSpec(w.shape, w.dtype)
+            signature = [data[0], weight, *data[1:]]
+            named = (
+                (lambda x, w, c: function(x, w, c)) if cotangents else (lambda x, w: function(x, w))
+            )
+            graph = tf.function(named, input_signature=signature)
+        return graph(x, w, *cotangents)
+
+    return run
 
 
 def _differentiated(function: Function) -> Function:

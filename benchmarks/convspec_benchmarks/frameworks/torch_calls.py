@@ -42,7 +42,26 @@ class Torch(Framework):
         return {
             "eager": _differentiated(function) if gradients else _inferred(function),
             "compiled": _differentiated(compiled) if gradients else _inferred(compiled),
+            "any batch": _of_any_batch(function, gradients=gradients),
         }
+
+
+def _of_any_batch(function: Function, *, gradients: bool) -> Function:
+    """Compiled for any number of samples above one, which torch knows by the second one it sees."""
+    compiled = torch.compile(function)
+    whole = _differentiated(compiled) if gradients else _inferred(compiled)
+    seen = False
+
+    def run(x: Any, w: Any, *cotangents: Any) -> Any:
+        nonlocal seen
+        if not seen:
+            for count in (2, 3):
+                repeats = (count, *[1] * (x.dim() - 1))
+                whole(x[:1].repeat(repeats), w, *(c[:1].repeat(repeats) for c in cotangents))
+            seen = True
+        return whole(x, w, *cotangents)
+
+    return run
 
 
 def _inferred(function: Function) -> Function:
