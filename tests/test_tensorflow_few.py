@@ -71,6 +71,15 @@ def gradients(call: Any, x: tf.Tensor, w: tf.Tensor, c: tf.Tensor) -> list[Any]:
     return [y, *tape.gradient(y, [x, w], c)]
 
 
+def any_batch(spec: ConvSpec, shape: tuple[int, ...]) -> Any:
+    """A graph of any number of samples: of x, w and the gradient of y."""
+    backend = adapter.TensorflowBackend()
+    sizes = [list(shape), list(spec.weight_shape), list(spec.output_shape(shape))]
+    sizes[0][spec.layout.index("N")] = sizes[2][spec.output_layout.index("N")] = None
+    run = lambda x, w, c: gradients(lambda *a: spec(*a, backend=backend), x, w, c)  # noqa: E731
+    return tf.function(run, input_signature=list(map(tf.TensorSpec, sizes)))
+
+
 def check(spec: ConvSpec, shape: tuple[int, ...], seed: int = 3) -> None:
     backend = adapter.TensorflowBackend()
     x, w, c = arrays_of(spec, shape, seed)
@@ -78,7 +87,7 @@ def check(spec: ConvSpec, shape: tuple[int, ...], seed: int = 3) -> None:
     wide = [np.asarray(a, np.float64) for a in (x, w, c)]
     found = [gradients(lambda x, w: spec(x, w, backend=backend), x, w, c) for _ in range(3)]
     traced = tf.function(lambda x, w, c: gradients(lambda *a: spec(*a, backend=backend), x, w, c))
-    found.append(traced(x, w, c))
+    found += [traced(x, w, c), any_batch(spec, shape)(x, w, c)]
     others = gradients(lambda x, w: spec(x, w), *map(tf.constant, wide))  # of float64: no rule's
     for y, dx, dw in found:
         assert np.array_equal(y, expected)
@@ -93,6 +102,17 @@ def test_gradients_are_exact(name: str) -> None:
     told = spec.explain(shape, adapter.TensorflowBackend())
     assert "input: by TensorFlow's own kernel" in told
     check(spec, shape)
+    # No samples, in a graph of any number, have gradients of none and of zeros.
+    graph = any_batch(spec, shape)
+    kinds = graph.get_concrete_function().graph.get_operations()
+    own = [k for k in kinds if k.type == "Conv2DBackpropInput"]
+    assert [k.get_attr("padding") for k in own] == [b"EXPLICIT"]
+    x, w, c = (a[:0] if i != 1 else a for i, a in enumerate(arrays_of(spec, shape)))
+    y, dx, dw = graph(x, w, c)
+    assert y.shape == c.shape
+    assert dx.shape == x.shape
+    assert dw.shape == w.shape
+    assert not np.any(dw)
 
 
 @pytest.mark.usefixtures("everywhere")

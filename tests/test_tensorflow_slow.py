@@ -176,6 +176,20 @@ def test_the_same_numbers_and_gradients(name: str) -> None:
     found = tf.function(lambda: both(traced), jit_compile=name == "many channels")()
     for one, other in zip(found, (y, *gradients), strict=True):
         assert np.array_equal(one, other)
+    # A graph of any number of samples has the same rules, and computes none of them twice.
+    of_any = [None if c == "N" else n for c, n in zip(spec.layout, shape, strict=True)]
+    g_shape = [None if c == "N" else n for c, n in zip(spec.output_layout, c.shape, strict=True)]
+    backend = adapter.TensorflowBackend()
+
+    @tf.function(input_signature=[*map(tf.TensorSpec, (of_any, w.shape, g_shape))])
+    def graph(x: tf.Tensor, w: tf.Tensor, g: tf.Tensor) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = spec(x, w, backend=backend)
+        return [y, *tape.gradient(y, (x, w), output_gradients=g)]
+
+    for one, other in zip(graph(*arrays, g), (y, *gradients), strict=True):
+        assert np.array_equal(one, other)
 
 
 def native_call(monkeypatch: pytest.MonkeyPatch, spec: ConvSpec, shape: tuple[int, ...]) -> Any:

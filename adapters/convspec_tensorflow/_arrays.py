@@ -38,7 +38,7 @@ def device_of(x: Any) -> str:
     else:
         kinds = [d.device_type.lower() for d in tf.config.list_logical_devices()]
         kind = next((kind for kind in kinds if kind != "cpu"), "cpu")
-    return XLA if kind == "cpu" and _under_xla() else kind
+    return XLA if kind == "cpu" and under_xla() else kind
 
 
 #: The CPU, in what XLA compiles: its kernels are others.
@@ -55,7 +55,7 @@ def _compiled() -> bool:
     return bool(GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
 
 
-def _under_xla() -> bool:
+def under_xla() -> bool:
     return not tf.executing_eagerly() and _compiled()
 
 
@@ -101,7 +101,7 @@ def tied(a: Any, b: Any) -> Any:
     nothing; accelerators would have to wait for where it begins.
     """
     nothing = tf.reduce_sum(b[:0])
-    if not _only_cpu() or a.shape.rank is None or _under_xla():
+    if not _only_cpu() or a.shape.rank is None or under_xla():
         return a + tf.cast(nothing, a.dtype)
     begin = [tf.cast(nothing, tf.int32), *[0] * (a.shape.rank - 1)]
     return tf.slice(a, begin, shape_of(a))
@@ -173,7 +173,7 @@ def pad(x: Any, *, pairs: Any, mode: str) -> Any:
 
 def _slice(x: Any, *, index: tuple[slice, ...]) -> Any:
     """Of sizes that are known when the graph runs; what is known before stays so."""
-    if any(part.step not in (None, 1) for part in index) or _under_xla():
+    if any(part.step not in (None, 1) for part in index) or under_xla():
         return x[index]
     begin = [0 if part.start is None else part.start for part in index]
     ends = zip(begin, (part.stop for part in index), strict=True)
@@ -218,7 +218,7 @@ def _bound_slice(index: tuple[slice, ...]) -> Callable[[Any], Any]:
     stepped = [axis for axis, part in enumerate(index) if part.step not in (None, 1)]
     if not stepped:
         where = {"begin": _integers(begin), "size": _integers(size)}
-        return lambda x: x[index] if _under_xla() else tf.raw_ops.Slice(input=x, **where)
+        return lambda x: x[index] if under_xla() else tf.raw_ops.Slice(input=x, **where)
     axis, part = stepped[0], index[stepped[0]]
     alone = all(other == slice(None) for other in (*index[:axis], *index[axis + 1 :]))
     if not alone or part.step < 0 or part.stop is None:
@@ -240,7 +240,7 @@ def _bound_every(axis: int, positions: range) -> Callable[[Any], Any]:
         if eager and not recording() and _only_cpu():
             return tf.raw_ops.GatherV2(params=x, indices=chosen, axis=axis)
         known = x.shape[axis] is not None and unknown <= 1
-        if known and _only_cpu() and not _under_xla():
+        if known and _only_cpu() and not under_xla():
             return _first_of_each(x, axis, positions)
         return x[(*[slice(None)] * axis, slice(positions.start, positions.stop, positions.step))]
 

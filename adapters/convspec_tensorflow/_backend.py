@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from threading import Lock
@@ -20,7 +20,7 @@ from convspec.problem import Problem
 from convspec.symbols import Sizes
 from convspec.toolkit import PlanBackend
 
-from . import _arrays, _snippets
+from . import _arrays, _snippets, _unknown
 from ._backward import gradients, gradients_by_xla, with_graph
 from ._compiled import allowed, by_graph, by_xla, function_of, may_be_faster, repeated
 from ._dtensor import refusing_split_space
@@ -152,6 +152,9 @@ class TensorflowBackend(PlanBackend):
         if op == "conv":
             return Step(kernel(params["call"], gradients=self.differentiates))
         return _arrays.bound(op, params) or super().bound(op, params)
+
+    def unbound(self, op: str, params: dict[str, Any]) -> Callable[..., Any]:
+        return _unknown.OPERATIONS.get(op) or super().unbound(op, params)
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         run = super().prepare(problem, env)
@@ -308,7 +311,9 @@ class DifferentiableBackend(TensorflowBackend):
     def lacks(self, call: Call) -> str:
         missing = super().lacks(call)
         if not missing and writes_elsewhere(call):  # residues want sizes that are known
-            return "stride" if not call.transposed else "transposed" if call.symbolic else "phases"
+            if not call.transposed:
+                return "stride"
+            return "transposed" if call.least.symbolic else "phases"
         if not missing and (explicit(call) or (onednn() and ends_meet(call))):
             return "padding"
         if missing or differentiates(call):

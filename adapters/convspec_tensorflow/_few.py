@@ -37,6 +37,7 @@ from convspec.plan import PER_AXIS, Call
 
 from ._arrays import apart
 from ._slow import onednn
+from ._unknown import given
 
 #: Up to so many channels on one side, and from so many on the other on.
 CHANNELS = 4
@@ -73,6 +74,8 @@ def few_outputs(call: Call) -> bool:
     """Whether a call onto few channels is computed as the gradient by the input of another."""
     if call.rank == 3 or (not call.transposed and {*call.stride} != {1}):
         return False
+    if not isinstance(call.batch, int):
+        return False
     other = _other(call)
     inside = all(min(pair) >= 0 for pair in (*call.padding, *other.padding))
     if not (inside and _dense(other) and _few(other)):
@@ -83,7 +86,7 @@ def few_outputs(call: Call) -> bool:
 
 def sides_exchanged(call: Call) -> bool:
     """Whether the gradient by the weight of a call onto few channels is its mirror image's."""
-    if not _dense(call) or {*call.stride} != {1}:
+    if not (_dense(call) and isinstance(call.batch, int)) or {*call.stride} != {1}:
         return False
     few = call.out_channels <= CHANNELS and call.in_channels >= OTHERS
     inside = all(min(pair) >= 0 for pair in mirrored(call).padding)
@@ -108,13 +111,13 @@ def _dense(call: Call) -> bool:
     """Whether oneDNN computes a call that TensorFlow's own kernel may compute faster."""
     if call.device != "cpu" or call.dtype != "float32" or not onednn():
         return False
-    if any(type(size) is not int for size in (call.batch, *call.input_size, *call.output_size)):
+    if any(type(size) is not int for size in (*call.input_size, *call.output_size)):
         return False  # known only when the graph runs
     if call.transposed or call.groups > 1 or call.rank not in (1, 2, 3):
         return False
     if {*call.dilation, *call.input_dilation} != {1} or prod(call.kernel_size) == 1:
         return False
-    return bool(call.multiplications >= WORTHWHILE)
+    return bool(call.least.multiplications >= WORTHWHILE)
 
 
 def _few(call: Call) -> bool:
@@ -144,8 +147,8 @@ def by_columns(run: Run, call: Call, attributes: Mapping[str, Any]) -> Run:
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def conv(x: Any, w: Any) -> Any:
         def gradients(g: Any) -> tuple[Any, Any]:
-            dw = by_weight(input=x, filter_sizes=w_shape, out_backprop=g, **attributes)
-            return by_input(w, g), dw
+            dw = by_weight(input=x, filter_sizes=w_shape, out_backprop=given(g), **attributes)
+            return by_input(w, given(g)), dw
 
         return run(x, w), gradients
 
@@ -218,6 +221,7 @@ def _of_volumes(call: Call) -> Run:
     (planes, *size), (taps, *kernel_size) = call.input_size, call.kernel_size
     outputs, step, lo = call.output_size[0], call.stride[0], call.padding[0][0]
     channels, each = call.in_channels, prod(size) * call.in_channels
+    g_shape = (call.batch * outputs, *call.output_size[1:], call.out_channels)
     pictures = _of_pictures(
         replace(
             call,
@@ -230,7 +234,7 @@ def _of_volumes(call: Call) -> Run:
 
     def run(w: Any, g: Any) -> Any:
         w = tf.reshape(tf.transpose(w, (1, 2, 0, 3, 4)), (*kernel_size, taps * channels, -1))
-        dx = pictures(w, tf.reshape(g, (call.batch * outputs, *call.output_size[1:], -1)))
+        dx = pictures(w, tf.reshape(g, g_shape))
         parts = tf.split(tf.reshape(dx, (-1, taps * channels)), taps, axis=1)
         found = []
         for tap, part in enumerate(parts):
@@ -239,7 +243,7 @@ def _of_volumes(call: Call) -> Run:
             count = min((planes - 1 + lo - tap) // step + 1, outputs) - first
             if count > 0:
                 part = tf.reshape(part, (call.batch, outputs, each))
-                part = tf.slice(part, (0, first, 0), (call.batch, count, each))
+                part = tf.slice(part, (0, first, 0), (-1, count, each))
                 found.append(_placed(part, first * step + tap - lo, step, planes))
         return tf.reshape(tf.add_n(found), (call.batch, *call.input_size, channels))
 
@@ -248,10 +252,10 @@ def _of_volumes(call: Call) -> Run:
 
 def _placed(part: Any, start: int, step: int, size: int) -> Any:
     """part (N, P, E) at every ``step``-th position from ``start`` on of (N, size, E), else 0."""
-    batch, count, each = part.shape
+    _, count, each = part.shape
     if step > 1:
-        spread = tf.reshape(part, (batch, count, 1, each))
+        spread = tf.reshape(part, (-1, count, 1, each))
         part = tf.pad(spread, [(0, 0), (0, 0), (0, step - 1), (0, 0)])
-        count = min(count * step, size - start)
-        part = tf.slice(tf.reshape(part, (batch, -1, each)), (0, 0, 0), (batch, count, each))
+        longer, count = count * step, min(count * step, size - start)
+        part = tf.slice(tf.reshape(part, (-1, longer, each)), (0, 0, 0), (-1, count, each))
     return tf.pad(part, [(0, 0), (start, size - start - count), (0, 0)])

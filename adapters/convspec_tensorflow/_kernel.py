@@ -6,7 +6,7 @@ checked and to put arguments into another form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from ._arrays import CPU, apart
 from ._few import by_columns, by_sides, few_inputs, few_outputs, onto_few, sides_exchanged
 from ._gradients import by_convolutions, with_gradients
 from ._slow import onednn
+from ._unknown import given, reshape, shaping
 
 #: Operations of rank 2 and 3; signals are pictures one pixel high.
 FORWARD = {2: tf.raw_ops.Conv2D, 3: tf.raw_ops.Conv3D}
@@ -58,7 +59,7 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
         run = _unfused(run) if explicit(call) and {*call.dilation} == {1} else run
     elif (fuses and not before) or (call.groups > 1 and not fuses):
         run = _unfused(run)
-    return _shaped_gradient(run, call) if empty else run
+    return (lambda x, w: run(given(x), w)) if empty else run
 
 
 def takes_none(call: Call) -> bool:
@@ -73,41 +74,12 @@ def takes_none(call: Call) -> bool:
 
 
 def _shaped(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:
-    """oneDNN gives the result of no samples the shape of x; this gives it its own.
+    """The result with its own shape, if of no samples, too.
 
     Like :func:`_unfused`, it keeps what follows the call apart from it.
     """
-    shaped = _shaping(call.output_shape)
+    shaped = shaping(call.output_shape)
     return lambda x, w: shaped(run(x, w))
-
-
-def _shaped_gradient(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:
-    """The same of the gradient by the input of a transposed call, a forward call itself."""
-    sizes: dict[str, Any] = dict(zip(call.spatial, call.input_size, strict=True))
-    sizes.update(N=call.batch, C=call.in_channels)
-    shaped = _shaping([sizes[letter] for letter in call.x_layout])
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def given(x: Any) -> Any:
-        return x, shaped
-
-    return lambda x, w: run(given(x), w)
-
-
-def _shaping(shape: Sequence[Any]) -> Callable[[Any], Any]:
-    """A function that gives arrays, and their gradients of any order, this shape but for the batch.
-
-    Graphs leave out what changes no shape that they know, so they are not to know it meanwhile.
-    Nor are gradients to ask for it: the call would be computed again, for its shape.
-    """
-    sizes = np.array([-1, *shape[1:]], np.int32)
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def shaped(y: Any) -> Any:
-        unknown = tf.raw_ops.PlaceholderWithDefault(input=y, shape=tf.TensorShape(None))
-        return tf.raw_ops.Reshape(tensor=unknown, shape=sizes), shaped
-
-    return shaped  # type: ignore[no-any-return]
 
 
 def _operation(call: Call, *, gradients: bool) -> Callable[[Any, Any], Any]:
@@ -117,8 +89,8 @@ def _operation(call: Call, *, gradients: bool) -> Callable[[Any, Any], Any]:
     elif call.groups > 1 and call.group_axis == "I":
         return _depthwise(call)
     elif by_batches(call, gradients=gradients):
-        amounts, each = padding(call), call.dilation
-        return lambda x, w: tf.nn.convolution(x, w, None, amounts, dilations=each)
+        amounts, each = padding(call), [*[1] * (call.rank == 1), *call.dilation]
+        run = lambda x, w: tf.nn.convolution(x, w, None, amounts, dilations=each)  # noqa: E731
     else:
         attributes = _attributes(call)
         operation = partial(FORWARD[max(call.rank, 2)], **attributes)
@@ -159,10 +131,11 @@ def _depthwise(call: Call) -> Callable[[Any, Any], Any]:
 def _as_picture(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, Any], Any]:
     """A kernel of rank 2 on signals: the height comes before the width."""
     grow, shrink, at = tf.raw_ops.ExpandDims, tf.raw_ops.Squeeze, _first_axis(call)
+    shape = call.output_shape
 
     def picture(x: Any, w: Any) -> Any:
         y = run(grow(input=x, axis=at), grow(input=w, axis=0))
-        return shrink(input=y, axis=[at])
+        return shrink(input=y, axis=[at]) if call.nonempty else reshape(y, shape=shape)
 
     return picture
 

@@ -134,6 +134,11 @@ class Call:
         """Whether any size or amount is a symbol."""
         return any(symbolic(getattr(self, name)) for name in MAY_BE_SYMBOLIC)
 
+    @property
+    def least(self) -> Call:
+        """This call, of one sample if their number is not known: of more, as much is worthwhile."""
+        return self if isinstance(self.batch, int) else replace(self, batch=1)
+
     def settle(self, sizes: Sizes) -> Call:
         """This call with the framework's own sizes in place of symbols."""
         return replace(self, **{name: sizes(getattr(self, name)) for name in MAY_BE_SYMBOLIC})

@@ -82,7 +82,7 @@ def faster(call: Call, *, gradients: bool) -> str:
 
 def phases(call: Call, *, gradients: bool) -> str:
     """The rule for a transposed call with strides, or ``""``."""
-    if call.symbolic or not 1 < prod(call.stride) <= RESIDUES:
+    if call.least.symbolic or not 1 < prod(call.stride) <= RESIDUES:
         return ""
     # Residues that do not read the same inputs: one call computes a position more for their axis.
     axes = zip(call.stride, call.output_size, strict=True)
