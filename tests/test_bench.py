@@ -271,6 +271,18 @@ def test_gradients_come_with_the_output(name: str) -> None:
     assert (found[2] == 2 * 2 * 18).all()
 
 
+@pytest.mark.parametrize("name", ["torch", "tensorflow"])
+def test_programs_of_any_batch(name: str) -> None:
+    engine, spec = framework(name), ConvSpec(2, 3, (3, 3), layout="NHWC")
+    run = engine.ways(spec, gradients=True)["any batch"]
+    for batch in (4, 5):
+        shapes = ((batch, 5, 5, 2), spec.weight_shape, (batch, 3, 3, 3))
+        dx, dw, y = run(*(engine.array(np.full(shape, 2, "float32")) for shape in shapes))
+        assert tuple(dx.shape) == shapes[0]
+        assert (engine.backend.to_numpy(y.detach() if name == "torch" else y) == 2 * 2 * 18).all()
+        assert (engine.backend.to_numpy(dw) == batch * 9 * 4).all()
+
+
 def test_kerass_call_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     name = os.environ.get("KERAS_BACKEND", "tensorflow")
     engine = framework(name)

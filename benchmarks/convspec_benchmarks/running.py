@@ -33,7 +33,7 @@ class Job:
         frameworks: names of backends.
         workloads: names of workloads; ignored with ``spec``.
         layouts, passes, ways: which rows; passes are ``"forward"`` and ``"gradients"`` (forward
-            and both gradients), ways ``"eager"`` and ``"compiled"``.
+            and both gradients), ways ``"eager"``, ``"compiled"`` and ``"any batch"``.
         repeats: samples each, at least 5.
         spec, input_shape: a spec of a user's own, as ``to_dict`` gives it.
         done: (framework, workload, layout, passes) that are not measured again.

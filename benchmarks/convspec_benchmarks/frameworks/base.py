@@ -72,7 +72,7 @@ class Framework:
         return calls(self, spec, problem, weight)
 
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
-        """How a user may run a function of (x, weight): ``"eager"``, ``"compiled"``.
+        """How a user may run a function of (x, weight): ``"eager"``, ``"compiled"``, ``"any batch"``.
 
         Of several that begin alike, such as ``"compiled, XLA"``, the fastest counts. With
         ``gradients``, as functions of (x, weight, cotangent) that give both gradients and the
