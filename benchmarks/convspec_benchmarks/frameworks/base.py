@@ -72,8 +72,9 @@ class Framework:
         return calls(self, spec, problem, weight)
 
     def ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
-        """How a user may run a function of (x, weight): ``"eager"``, ``"compiled"``, ``"any batch"``.
+        """How a user may run a function of (x, weight).
 
+        ``"eager"``, ``"compiled"``, or compiled for ``"any batch"``.
         Of several that begin alike, such as ``"compiled, XLA"``, the fastest counts. With
         ``gradients``, as functions of (x, weight, cotangent) that give both gradients and the
         output, which a compiler would leave out otherwise.
