@@ -11,6 +11,7 @@ from typing import Any
 from convspec import ConvSpec, ConvSpecError, dispatch
 
 from .frameworks import RAW
+from .frameworks.base import ANY_BATCH
 from .reports import draw, show_fastest, show_report
 from .running import Job, Report, run
 from .timing import LEAST_REPEATS
@@ -18,8 +19,6 @@ from .workloads import LAYOUTS, WORKLOADS
 
 PASSES = ("forward", "gradients")
 WAYS = ("eager", "compiled")
-#: On request alone: programs that are compiled for any number of samples.
-ANY_BATCH = "any batch"
 
 
 def add_options(command: Any) -> None:

@@ -25,7 +25,7 @@ from convspec.conventions import CONVENTIONS
 from convspec.tables import one_line
 
 from .frameworks import framework
-from .frameworks.base import Framework, problem_of
+from .frameworks.base import ANY_BATCH, Framework, problem_of
 from .timing import interleaved, ratio
 from .workloads import LAYOUTS, WORKLOADS, Workload, of_spec
 
@@ -66,7 +66,7 @@ def measure(
     ):
         for name, (function, weight) in calls.items():
             for how, run in engine.raw_ways(function, gradients=gradients).items():
-                if how in ("compiled", "any batch") and how not in ways:
+                if how in ("compiled", ANY_BATCH) and how not in ways:
                     continue  # by torch.compile, which takes longer than all else
                 found.append(f"{name}, {how}")
                 runs[found[-1]] = partial(run, x, weight, *arrays[2:])

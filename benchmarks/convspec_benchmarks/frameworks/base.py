@@ -16,6 +16,9 @@ Arrays = tuple[Any, ...]
 #: Of (x, weight), or with gradients of (x, weight, cotangent).
 Function = Callable[..., Any]
 
+#: On request alone: programs that are compiled for any number of samples.
+ANY_BATCH = "any batch"
+
 
 class Framework:
     """A framework's arrays, its own calls, and how it differentiates, compiles and waits.

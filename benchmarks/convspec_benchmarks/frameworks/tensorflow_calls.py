@@ -13,7 +13,7 @@ from convspec import ConvSpec
 from convspec.layouts import permutation
 from convspec.problem import Problem
 
-from .base import Framework, Function, amounts, says_same
+from .base import ANY_BATCH, Framework, Function, amounts, says_same
 
 FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 MODES = {"zeros": "CONSTANT", "reflect": "REFLECT"}
@@ -53,7 +53,7 @@ class TensorFlow(Framework):
             "eager": function,
             "compiled": tf.function(traced),
             "compiled, XLA": tf.function(traced, jit_compile=True),
-            "any batch": _of_any_batch(traced),
+            ANY_BATCH: _of_any_batch(traced),
         }
 
     def raw_ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:

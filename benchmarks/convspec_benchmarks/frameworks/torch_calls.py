@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from convspec import ConvSpec
 from convspec.problem import Problem
 
-from .base import Framework, Function
+from .base import ANY_BATCH, Framework, Function
 
 FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -42,7 +42,7 @@ class Torch(Framework):
         return {
             "eager": _differentiated(function) if gradients else _inferred(function),
             "compiled": _differentiated(compiled) if gradients else _inferred(compiled),
-            "any batch": _of_any_batch(function, gradients=gradients),
+            ANY_BATCH: _of_any_batch(function, gradients=gradients),
         }
 
 
