@@ -79,6 +79,40 @@ def test_any_number_of_samples(name: str) -> None:
         assert batch > 0 or not any(np.any(array) for array in found)
 
 
+def needed(found: list[tf.Tensor]) -> list[str]:
+    """The types of the operations that these are computed of."""
+    seen: dict[Any, str] = {}
+    waiting = list(found)
+    while waiting:
+        tensor = waiting.pop()
+        if tensor.ref() not in seen:
+            operation = tensor.op
+            seen[tensor.ref()] = operation.type
+            several = operation.type == "IdentityN"  # each of its results is one of its inputs
+            waiting += [operation.inputs[tensor.value_index]] if several else operation.inputs
+    return list(seen.values())
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_gradients_do_not_compute_the_call_again(rank: int) -> None:
+    """Not for its shape either, where it is not known how many samples there are."""
+    groups, dilation = ((2, 1), (1, 2))[rank % 2]
+    spec = ConvSpec(4, 6, (3,) * rank, padding="same", groups=groups, dilation=dilation, bias=False)
+    spec = spec.replace(layout=f"N{spec.spatial}C")
+    like = [tf.TensorSpec([None, *[9] * rank, n]) for n in (4, 6)]
+
+    @tf.function(input_signature=[like[0], tf.TensorSpec(spec.weight_shape), like[1]])
+    def run(x: tf.Tensor, w: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch((x, w))
+            y = spec(x, w)
+        return tape.gradient(y, (x, w), output_gradients=g)
+
+    kinds = needed(run.get_concrete_function().outputs)
+    assert any("Backprop" in kind for kind in kinds)
+    assert "Conv2D" not in kinds
+
+
 @pytest.mark.parametrize("stride", [(1, 3), (1, 1, 4), (2, 1, 2)], ids=str)
 def test_one_output_column_of_one_channel(stride: tuple[int, ...]) -> None:
     """oneDNN mistakes the strides of such an input; the graph learns of the column when it runs."""

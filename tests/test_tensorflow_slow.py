@@ -176,7 +176,7 @@ def test_the_same_numbers_and_gradients(name: str) -> None:
     found = tf.function(lambda: both(traced), jit_compile=name == "many channels")()
     for one, other in zip(found, (y, *gradients), strict=True):
         assert np.array_equal(one, other)
-    # A graph of any number of samples has the same rules, and computes none of them twice.
+    # A graph of any number of samples gives the same.
     of_any = [None if c == "N" else n for c, n in zip(spec.layout, shape, strict=True)]
     g_shape = [None if c == "N" else n for c, n in zip(spec.output_layout, c.shape, strict=True)]
     backend = adapter.TensorflowBackend()
