@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import convspec
 from convspec import Problem
 from convspec.algorithms import ALGORITHMS
-from convspec.plan import Call, concat, equal_parts, linear, slice_axis, source
+from convspec.plan import Call, Step, concat, equal_parts, linear, slice_axis, source
 from convspec.rewrites import RULES
 from convspec_numpy import NumpyBackend
 from generators import arrays, random_case
@@ -22,6 +24,8 @@ class Limited(NumpyBackend):
         self.seen: set[str] = set()
 
     def lacks(self, call: Call) -> str:
+        if call.rank == 0 and not call.bias:
+            return ""
         has = {
             "batch": call.batch == 0,
             "transposed": call.transposed,
@@ -31,9 +35,12 @@ class Limited(NumpyBackend):
             "rank": call.rank > 1,
             "stack": call.rank > 1 and call.groups == 1,
             "taps": call.groups == call.in_channels,
+            "point": _is_point(call),
             "phases": call.transposed,
             "subpixel": call.transposed,
-            "spread": not call.transposed and call.dilation[_longest(call)] % 2 == 1,
+            "spread": call.rank > 0
+            and not call.transposed
+            and call.dilation[_longest(call)] % 2 == 1,
             "samples": not call.transposed and call.batch == 1 and call.output_size[0] > 1,
         }
         lack = next((name for name in self.missing if has[name]), "")
@@ -43,12 +50,21 @@ class Limited(NumpyBackend):
         self.seen.add(lack)
         return lack
 
+    def bound(self, op: str, params: dict[str, Any]) -> Step:
+        products = op == "conv" and params["call"].rank == 0
+        return Step(np.matmul) if products else super().bound(op, params)
+
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return False
 
 
 def _longest(call: Call) -> int:
     return call.input_size.index(max(call.input_size))
+
+
+def _is_point(call: Call) -> bool:
+    ones = {*call.kernel_size, *call.stride} == {1} == {call.groups} and call.rank > 1
+    return ones and not (call.transposed or call.padded)
 
 
 WAYS = [
@@ -64,7 +80,10 @@ WAYS = [
     ("stack", "rank"),
     ("taps",),
     ("taps", "rank"),
+    ("point",),
+    ("transposed", "point"),
     ("phases",),
+    ("phases", "point"),
     ("subpixel",),
     ("samples",),
     ("spread",),

@@ -15,7 +15,7 @@ import convspec_tensorflow._backend as adapter
 from convspec import ConvSpec, reference, xla
 from convspec.backend import Environment
 from convspec.problem import resolve
-from convspec_tensorflow import _backward, _compiled, _gradients
+from convspec_tensorflow import _backward, _compiled, _gradients, _point
 from traced_specs import SPECS, integers
 
 SPEC = SPECS["plain"]
@@ -43,7 +43,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     for module in (adapter, _backward):
         monkeypatch.setattr(module, "function_of", counted)
-    for module in (adapter, _backward, _compiled, _gradients):
+    for module in (adapter, _backward, _compiled, _gradients, _point):
         monkeypatch.setattr(module, "onednn", lambda: False)
     for name, bound in {"MOVED": 1, "PRODUCTS": 0, "WORTHWHILE": 0}.items():
         monkeypatch.setattr(_compiled, name, bound)
@@ -98,6 +98,9 @@ def test_what_is_told() -> None:
     assert "\nrepeated\n  one function, compiled by XLA, from the third eager call on" in text
     last = SPEC.replace(layout="NHWC", output_layout="NHWC")
     assert "\nrepeated" not in last.explain((2, 7, 8, 4), adapter.TensorflowBackend())
+    for point in (SPEC.replace(kernel_size=1), SPEC.replace(kernel_size=1, padding=0)):
+        assert "compiled by XLA" in forward_notes(point, arrays)
+        assert forward_notes(point.replace(layout="NHWC"), [np.zeros((2, 7, 8, 4))]) == ""
 
 
 def forward_notes(spec: ConvSpec, arrays: list[Any]) -> str:
@@ -157,7 +160,10 @@ def test_which_gradients_are_left_to_xla(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "compiled by XLA" in notes(spec, 4, 4, 7, 8)
     assert "compiled by a graph" in notes(spec, 3, 4, 7, 8)
     assert "compiled by XLA" in notes(spec.replace(dilation=2), 1, 4, 7, 8)
-    assert "compiled by XLA" in notes(spec.replace(kernel_size=1), 1, 4, 7, 8)
+    point = spec.replace(kernel_size=1)
+    assert "compiled by XLA" in notes(point, 1, 4, 7, 8)
+    assert "compiled by a graph" in notes(point.replace(layout="NHWC"), 1, 7, 8, 4)
+    assert "compiled by a graph" in notes(point, 1, 4, 28, 28)  # nothing is copied
     assert "compiled by a graph" in notes(spec.replace(stride=2), 4, 4, 7, 8)
     wide = SPEC.replace(out_channels=8)
     assert "compiled by XLA" in notes(wide, 8, 4, 7, 8)

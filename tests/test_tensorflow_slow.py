@@ -16,7 +16,7 @@ from convspec import ConvSpec
 from convspec.backend import Environment
 from convspec.onednn import ends_meet
 from convspec.problem import resolve
-from convspec_tensorflow import _arrays, _gradients, _probe, _slow
+from convspec_tensorflow import _arrays, _gradients, _point, _probe, _slow
 from generators import integers
 
 ORDERS = {"layout": "NDHWC", "weight_layout": "DHWIO"}
@@ -63,6 +63,8 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for bound in ("WORTHWHILE", "WIDE_WORTHWHILE", "TRANSPOSED_WORTHWHILE"):
         monkeypatch.setattr(_slow, bound, 0)
     monkeypatch.setattr(_slow, "onednn", lambda: False)
+    monkeypatch.setattr(_point, "onednn", lambda: False)
+    monkeypatch.setattr(_point, "VOLUMES", 0)
     monkeypatch.setattr(adapter, "DIFFERENTIABLE", adapter.DifferentiableBackend())
 
 
@@ -617,7 +619,7 @@ def test_strided_points_are_dense_with_gradients(
     for device in ("custom", "cpu"):
         env = replace(ENV, device=device)
         calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), env).calls
-        assert {call.stride for call in calls} == {(1, 1)}
+        assert all({*call.stride} <= {1} for call in calls)  # products have none
     rng = np.random.default_rng(2)
     x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
     expected = convspec.reference(spec, x, w)

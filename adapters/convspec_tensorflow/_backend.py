@@ -28,6 +28,7 @@ from ._few import few_inputs, few_outputs, sides_exchanged
 from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, fuses_pad, kernel, takes_none
+from ._point import by_product, by_rows, per_sample, stays_first
 from ._probe import differentiates, works, works_in_graphs, writes_elsewhere
 from ._slow import by_taps, faster, onednn
 
@@ -47,6 +48,8 @@ class TensorflowBackend(PlanBackend):
     splits = True
     #: Whether its plans are for gradients: of nothing but calls that have some, and fast ones.
     differentiates = False
+    #: Whether 1x1 kernels may be matrix products.
+    multiplies = True
 
     @property
     def capabilities(self) -> Capabilities:
@@ -87,7 +90,8 @@ class TensorflowBackend(PlanBackend):
         return tf.maximum(a, b)
 
     def plan(self, problem: Problem, env: Environment) -> Lowered:
-        if not env.traced and env.device == "cpu" and not self.differentiates and onednn():
+        eager = not env.traced and env.device == "cpu" and not self.differentiates
+        if eager and onednn():
             try:
                 return CHANNELS_FIRST.plan(problem, env)
             except UnsupportedError:
@@ -99,6 +103,8 @@ class TensorflowBackend(PlanBackend):
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
+        if device == "cpu" and stays_first(problem):
+            data = f"NC{problem.spatial}"
         if transposed:
             return Orders(data, f"{problem.spatial}OI", data, "I")
         # tf.nn.depthwise_conv2d takes (H, W, I, M), one stride for both axes, and no dilation
@@ -116,12 +122,17 @@ class TensorflowBackend(PlanBackend):
     def lacks(self, call: Call) -> str:
         if any(step != 1 for step in call.input_dilation):
             return "input_dilation"
-        if not (call.nonempty or takes_none(call)):
+        product = self.multiplies and by_product(call, gradients=self.differentiates)
+        if not (call.nonempty or product or takes_none(call)):
             return "batch"
         if call.bias:
             return "bias"
         if call.rank == 0:
             return "groups" if call.groups > 1 else ""
+        if product and (call.padded or call.transposed):
+            return "padding" if call.padded else "transposed"
+        if product:
+            return "" if per_sample(call) else "point"
         if call.rank > 3:
             return "rank"
         if call.device == _arrays.XLA and (
@@ -329,6 +340,8 @@ class ChannelsFirstBackend(TensorflowBackend):
     do dilated volumes and depthwise kernels; graphs change the order themselves.
     """
 
+    multiplies = False
+
     def plan(self, problem: Problem, env: Environment) -> Lowered:
         orders = (problem.layout, problem.output_layout)
         if problem.rank == 0 or any(order.replace("N", "")[0] != "C" for order in orders):
@@ -344,6 +357,7 @@ class ChannelsFirstBackend(TensorflowBackend):
         depthwise = call.group_axis == "I" and not call.transposed
         missing = super().lacks(call)
         elsewhere = by_batches(call, gradients=False) or few_outputs(call)
+        elsewhere = elsewhere or by_rows(call, gradients=False)
         if depthwise or missing not in ONE_CALL or elsewhere:
             raise UnsupportedError(f"layout: no kernel takes {call.x_layout}.")
         return missing

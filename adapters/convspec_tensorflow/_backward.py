@@ -12,8 +12,9 @@ float32 and without strides, beside such a graph:
 - of as many input channels as output channels, or more, and samples enough: 1.89 times as fast in
   the mean of 36 with channels first, at least 1.06; 1.36 of 27 with channels last, three of them
   0.76 to 0.78. Of half as many 1.2 to 1.85 with channels first, 0.9 in the mean with channels last;
-- of 1x1 kernels 1.38, of dilated ones 1.8, of large ones (:mod:`convspec_tensorflow._gradients`)
-  1.7, in the mean, with one sample too.
+- of dilated ones 1.8, of large ones (:mod:`convspec_tensorflow._gradients`) 1.7, in the mean, with
+  one sample too; of 1x1 kernels with channels first and few positions 1.0 to 2.3, 1.4 in the mean
+  of 12 (:mod:`convspec_tensorflow._point`).
 
 An infinite weight meets zeros at the borders there, and gives NaN.
 
@@ -36,6 +37,7 @@ from convspec.plan import Call
 from ._arrays import tied, watched
 from ._compiled import alone, function_of
 from ._gradients import by_convolutions
+from ._point import per_sample
 from ._slow import onednn
 
 Function = Callable[..., Any]
@@ -54,17 +56,18 @@ def gradients_by_xla(call: Call, *, copied: bool) -> bool:
     Args:
         copied: whether the data are in another order than the kernel takes.
     """
-    if onednn() or call.dtype != "float32" or call.rank not in (1, 2) or call.symbolic:
+    if onednn() or call.dtype != "float32" or call.rank > 2 or call.symbolic:
         return False
+    if per_sample(call) or call.multiplications < WORTHWHILE:
+        return False
+    if call.rank == 0:  # of a 1x1 kernel: XLA merges the copies around it
+        return copied
     if call.transposed or call.groups > 1 or {*call.stride, *call.input_dilation} != {1}:
-        return False
-    if call.multiplications < WORTHWHILE:
         return False
     channels, others = call.in_channels, call.out_channels
     if by_convolutions(call):
         return channels < LARGEST * others
-    few = {*call.kernel_size} == {1} or {*call.dilation} != {1}
-    enough = few or call.batch * channels >= SAMPLES * others
+    enough = {*call.dilation} != {1} or call.batch * channels >= SAMPLES * others
     return enough and channels * (1 + copied) >= others
 
 

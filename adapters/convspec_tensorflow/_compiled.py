@@ -45,6 +45,7 @@ from convspec.problem import Problem
 from convspec.xla import STACKED_CHANNELS
 
 from ._arrays import recording, watched
+from ._point import pointwise
 from ._slow import onednn
 
 Function = Callable[..., Any]
@@ -69,7 +70,7 @@ _made: Counter[Any] = Counter()
 
 def may_be_faster(problem: Problem, own: Lowered) -> bool:
     """Whether :func:`by_xla` or :func:`by_graph` may say yes, which takes a while to find out."""
-    by_xla = _several(problem, own) or _moved(own) >= MOVED
+    by_xla = _several(problem, own) or _moved(problem, own) >= MOVED
     return by_graph(problem, own) or (not onednn() and by_xla)
 
 
@@ -85,9 +86,9 @@ def by_xla(problem: Problem, own: Lowered, under_xla: Lowered) -> bool:
         return False
     if _several(problem, own) and not under_xla.calls:
         return True  # elementwise products
-    if _moved(own) < MOVED:
+    if _moved(problem, own) < MOVED:
         return False
-    if _alike(own, under_xla):
+    if _alike(own, under_xla) or pointwise(problem):
         return True
     if problem.rank > 2:
         few = problem.rank == 3 and problem.in_channels <= STACKED_CHANNELS
@@ -118,8 +119,12 @@ def _alike(one: Lowered, other: Lowered) -> bool:
     return first == second
 
 
-def _moved(lowered: Lowered) -> int:
-    """How many elements of data a plan copies into another order."""
+def _moved(problem: Problem, lowered: Lowered) -> int:
+    """How many elements of data are copied into the order that tf.nn takes, or would be."""
+    if pointwise(problem):  # a plan of matrix products leaves them where they are
+        sides = problem.in_channels + problem.out_channels
+        each = prod(problem.input_shape) // problem.in_channels
+        return 0 if problem.layout.endswith("C") else each * sides
     total, weights = 0, {1}  # what is made of the plan's second input
     for line in linear(lowered.plan, lowered.inputs):
         if weights.issuperset(line.args):

@@ -19,6 +19,7 @@ from convspec.symbols import known
 from ._arrays import CPU, apart
 from ._few import by_columns, by_sides, few_inputs, few_outputs, onto_few, sides_exchanged
 from ._gradients import by_convolutions, with_gradients
+from ._point import per_sample
 from ._slow import onednn
 from ._unknown import given, reshape, shaping
 
@@ -43,6 +44,8 @@ def kernel(call: Call, *, gradients: bool = False) -> Callable[[Any, Any], Any]:
     """
     if call.rank == 0:
         return tf.linalg.matmul  # type: ignore[no-any-return]
+    if per_sample(call):
+        return lambda x, w: tf.linalg.matmul(w, x, transpose_a=True)
     run = _operation(call, gradients=gradients)
     depthwise = call.group_axis == "I" and call.groups > 1 and not call.transposed
     fuses = fuses_pad(call) and not (depthwise or by_batches(call, gradients=gradients))

@@ -10,11 +10,14 @@ from convspec.snippets import example_text, index_text, list_text
 
 from ._arrays import MODES
 from ._kernel import by_batches, channels_first, padding, spread
+from ._point import per_sample
 
 
 def conv(x: str, w: str, *, call: Call) -> str:
     if call.rank == 0:
         return f"tf.linalg.matmul({x}, {w})"
+    if per_sample(call):
+        return f"tf.linalg.matmul({w}, {x}, transpose_a=True)"
     strides = list_text(spread(call, call.stride, 1))
     depthwise = call.groups > 1 and call.group_axis == "I" and not call.transposed
     how = padding(call)

@@ -18,6 +18,7 @@ from .geometry import Pair, extent
 from .layouts import permutation
 from .plan import Call, Node
 from .rewrites import Rule, along_first, bias, forward_arrays, input_dilation, padding, transposed
+from .symbols import Size
 
 if TYPE_CHECKING:
     from .lowering import Lowering
@@ -42,6 +43,42 @@ def stack(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     channels = taps * call.in_channels
     w = plan.reshape(w, (*w.shape[:at], channels, *w.shape[at + 2 :]))
     return unfolded(work.conv(replace(inner, in_channels=channels), x, w, b))
+
+
+def point(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """A kernel of one position, without strides: a matrix product for all positions at once.
+
+    Where channels are last, every position is a sample of a call without space. Otherwise space
+    becomes one axis, behind the channels. groups == 1, no padding, not transposed.
+    """
+    positions: Size = 1
+    for size in call.input_size:
+        positions = positions * size
+    batch, letters = (call.batch, "W") if call.x_layout[1] == "C" else (call.batch * positions, "")
+    work.notes.append("point: a matrix product" + " for each sample" * len(letters))
+    space = (positions,) * len(letters)
+    ones, zeros = (1,) * len(letters), ((0, 0),) * len(letters)
+    inner = replace(
+        call,
+        x_layout="NC" + letters,
+        w_layout=letters + "IO",
+        y_layout="NC" + letters,
+        batch=batch,
+        input_size=space,
+        output_size=space,
+        kernel_size=ones,
+        stride=ones,
+        dilation=ones,
+        input_dilation=ones,
+        padding=zeros,
+        output_padding=(0,) * len(letters),
+    )
+    x = plan.reshape(x, (batch, call.in_channels, *space))
+    w = plan.permute(w, permutation(call.w_layout, call.spatial + "IO"))
+    w = plan.reshape(w, (*ones, call.in_channels, call.out_channels))
+    sizes = dict(zip(call.y_layout, call.output_shape, strict=True))
+    y = plan.reshape(work.conv(inner, x, w, b), [sizes[letter] for letter in call.x_layout])
+    return plan.permute(y, permutation(call.x_layout, call.y_layout))
 
 
 #: Larger results of a kernel, in bytes, are not kept: C libraries give so much memory back to the
@@ -385,6 +422,7 @@ def _interleaved(call: Call, y: Node, layout: str, each: tuple[int, ...]) -> Nod
 
 ALGORITHMS: dict[str, Rule] = {
     "phases": phases,
+    "point": point,
     "samples": samples,
     "spread": spread,
     "stack": stack,
