@@ -199,7 +199,7 @@ def test_a_derivative_of_another_way_of_many(dtype: str) -> None:
     [
         (ConvSpec(8, 8, (4, 4), 2, 1, transposed=True), (1, 8, 16, 9), "phases: 4 kernel calls"),
         (ConvSpec(64, 64, (3, 3)), (8, 64, 58, 58), "weight: a sum over parts of the output"),
-        (ConvSpec(64, 64, (1, 1)), (8, 64, 56, 56), "weight: a matrix product"),
+        (ConvSpec(128, 128, (1, 1)), (8, 128, 14, 14), "weight: a matrix product"),
         (ConvSpec(16, 16, (5,), groups=2), (1, 16, 999), "groups: one kernel call for each"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_nan_stays_in_its_group(spec: ConvSpec) -> None:
         (ConvSpec(3, 4, (3, 3), layout="HNWC", weight_layout="HWIO", bias=False), "concatenate"),
         (ConvSpec(20, 3, (2, 2, 1), layout="CDHWN"), "concatenate"),  # one call for each depth tap
         (ConvSpec(3, 4, (1, 1)), "dot_general"),
-        (ConvSpec(3, 4, 1, layout="WCN", output_layout="NWC"), "dot_general"),
+        (ConvSpec(3, 4, 1, layout="WCHN", output_layout="NWHC"), "dot_general"),
         (ConvSpec(3, 4, (2, 3), (3, 1), ((1, 0), (3, 0)), dilation=(2, 1)), "concatenate"),
         (ConvSpec(3, 4, (2, 3), padding=((-1, 1), (1, -2))), "concatenate"),
         (ConvSpec(3, 4, (2, 3), padding=(4, 0)), "concatenate"),  # where some rows read nothing

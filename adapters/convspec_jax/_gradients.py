@@ -7,7 +7,8 @@ AVX-512, float32, interleaved, the gradient of the weight alone, 127 random pict
 4096 positions, of 24 output channels and more: 1.09 to 1.3 times as fast from 16000 positions on,
 1.3 and 2.1 of one and more samples from 24000 on, 2.0 and 3.5 from 40000 on, up to 18; at worst
 0.86. With 16 output channels or less it takes 1.1 to 6 times as long, as it does along one axis.
-Where the kernel has one position a matrix product is 2 to 7 times as fast.
+Where the kernel has one position, and the call itself is not a matrix product already
+(:mod:`convspec_jax._point`), one of that is 1.1 to 7 times as fast; along one axis XLA makes it.
 
 Of a call whose steps are doubled (:mod:`convspec_jax._ynnpack`) the gradient by x is fast if there
 are no strides, and that of the weight is slow: 5 times as slow as that of the call itself, which
@@ -35,6 +36,7 @@ from convspec.plan import Call
 
 from . import _ynnpack
 from ._kernel import conv, misread, sized
+from ._point import by_product, pointwise, product
 
 #: From so many output positions on; and of so many a part, if there are not too many parts.
 POSITIONS = 2**14
@@ -43,8 +45,8 @@ PART = 2**12
 CHANNELS = 24
 #: Each part is some nodes of the graph.
 PARTS = 32
-#: Multiplications from which on a product pays for what is around it.
-WORTHWHILE = 2**20
+#: Multiplications from which on a product pays for what is around it: 0.7 to 1.3 times at less.
+WORTHWHILE = 2**23
 
 
 def differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
@@ -70,10 +72,10 @@ def differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
 
 def note(call: Call) -> str:
     """How the gradients of a call are computed, if not as XLA does by its forward call."""
-    if _partitioned(call):
+    if _partitioned(call) or by_product(call):
         return ""
     single = halved(call)
-    names = {_parts: "a sum over parts of the output", _product: "a matrix product"}
+    names = {_parts: "a sum over parts of the output", product: "a matrix product"}
     rule = _rule(single)
     told = [f"weight: {names[rule]}"] if rule else []
     if _by_x(single) != single:
@@ -88,6 +90,8 @@ def differentiable(x: Any, w: Any, *, call: Call) -> Any:
         # XLA's partitioner gathers x; of what is computed it splits the channels alike, for
         # nothing, and sums the output.
         return conv(x, jax.lax.optimization_barrier(w), call=call)
+    if by_product(call):
+        return product(x, w, call)
     single = halved(call)
     if _rule(single) is None and call == single == _by_x(single):
         return conv(x, w, call=call)
@@ -106,14 +110,12 @@ def _rule(call: Call) -> Any:
     """
     if call.device != "cpu" or call.dtype != "float32" or call.groups > 1:
         return None
+    if pointwise(call):
+        return product if call.rank > 1 and call.multiplications >= WORTHWHILE else None
     if not sized(call):
         return None
     positions = call.batch * prod(call.output_size)
-    single = set(call.kernel_size) == set(call.stride) == {1} and not call.padded
     plain = all(step == 1 for step in call.input_dilation)
-    if single and plain:
-        work = positions * call.in_channels * call.out_channels
-        return _product if work >= WORTHWHILE else None
     if call.rank == 1 or not plain or call.out_channels < CHANNELS:
         return None
     divides = call.batch > 1 or _overlaps(call)
@@ -197,11 +199,3 @@ def _window(call: Call, start: int, stop: int) -> tuple[Call, tuple[int, int]]:
     first, last = start * stride - lo, (stop - 1) * stride - lo + call.extents[0]
     pair = (max(-first, 0), max(last - size, 0))
     return replace(call, padding=(pair, *call.padding[1:])), (max(first, 0), min(last, size))
-
-
-def _product(x: Any, w: Any, call: Call) -> Any:
-    """A kernel of one position is a matrix."""
-    matrix = jnp.squeeze(w, [call.w_layout.index(letter) for letter in call.spatial])
-    letters = "".join(letter for letter in call.w_layout if letter not in call.spatial)
-    x_letters, y_letters = call.x_layout.replace("C", "I"), call.y_layout.replace("C", "O")
-    return jnp.einsum(f"{x_letters},{letters}->{y_letters}", x, matrix)

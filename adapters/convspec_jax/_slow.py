@@ -12,6 +12,7 @@ from convspec.plan import Call
 
 from . import _ynnpack
 from ._kernel import misread
+from ._point import by_product
 
 
 def faster(call: Call, *, gradients: bool) -> str:
@@ -28,7 +29,7 @@ def faster(call: Call, *, gradients: bool) -> str:
     if jax.device_count(backend="cpu") > 1:
         return _ungathered(call)
     rule = xla.faster(call, gradients=gradients)
-    if rule or call.transposed:
+    if rule or call.transposed or by_product(call):
         return rule
     return "spread" if _ynnpack.slow(call) and not misread(doubled(call)) else ""
 

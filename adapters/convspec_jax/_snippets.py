@@ -9,9 +9,14 @@ from convspec.plan import Call
 from convspec.snippets import example_text, index_text, list_text, tuple_text
 
 from ._arrays import MODES
+from ._point import by_product
 
 
 def conv(x: str, w: str, *, call: Call) -> str:
+    if by_product(call):  # whose kernel has axes of its own, of one position each
+        letters = "".join(c if c in "IO" else c.lower() for c in call.w_layout)
+        data, result = call.x_layout.replace("C", "I"), call.y_layout.replace("C", "O")
+        return f'jnp.einsum("{data},{letters}->{result}", {x}, {w})'
     # JAX reads per-axis values in the order of the kernel's spatial letters.
     at = [call.spatial.index(c) for c in call.w_layout if c not in "OI"]
     arguments = [
