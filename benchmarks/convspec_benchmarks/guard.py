@@ -22,6 +22,7 @@ from typing import Any
 from convspec import ConvSpecError
 from convspec.tables import Column, Row, show
 
+from .frameworks.base import ANY_BATCH
 from .running import FORMAT, Job, Report, about_the_machine, run
 
 #: Calls' overhead, and the rules that gain most, where the framework's own call is quick enough.
@@ -30,7 +31,8 @@ WATCHED = (
     Job(("torch",), ("depthwise3d",), ("channels_last",), ("gradients",), ("eager",)),
     Job(("tensorflow",), ("tiny", "ct5"), ("channels_last",), ("forward",), ("eager",)),
     Job(("jax",), ("tiny", "grouped3d", "up3d"), ("channels_first",), ("forward",), ("compiled",)),
-    Job(("jax",), ("unet3d",), ("channels_last",), ("gradients",), ("compiled",)),
+    Job(("tensorflow",), ("ct5",), ("channels_last",), ("gradients",), (ANY_BATCH,)),
+    Job(("jax",), ("unet3d", "point"), ("channels_last",), ("gradients",), ("compiled",)),
 )
 #: Of the history's ratio, below which a row has become slower: on one machine the medians of quiet
 #: and of loaded runs differ by up to a half, and so may another machine's.
