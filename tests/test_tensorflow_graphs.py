@@ -47,14 +47,19 @@ def test_unknown_sizes(name: str) -> None:
     assert run.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.parametrize("space", [False, True], ids=["space known", "unknown"])
 @pytest.mark.parametrize("name", [name for name in SPECS if name != "unbatched"])
-def test_any_number_of_samples(name: str) -> None:
+def test_any_number_of_samples(name: str, space: bool) -> None:
     """One graph, as a training loop makes it, with its gradients; none of no samples, too."""
     spec = SPECS[name]
     sizes = [list(array.shape) for array in arrays(spec)]
     sizes.append(list(spec.output_shape(sizes[0])))
     for size, letters in ((sizes[0], spec.layout), (sizes[3], spec.output_layout)):
         size[letters.index("N")] = None
+        if space:
+            size[:] = [
+                n if letter == "C" else None for n, letter in zip(size, letters, strict=True)
+            ]
 
     @tf.function(input_signature=list(map(tf.TensorSpec, sizes)))
     def run(*given: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -93,13 +98,14 @@ def needed(found: list[tf.Tensor]) -> list[str]:
     return list(seen.values())
 
 
+@pytest.mark.parametrize("size", [9, None])
 @pytest.mark.parametrize("rank", [1, 2])
-def test_gradients_do_not_compute_the_call_again(rank: int) -> None:
+def test_gradients_do_not_compute_the_call_again(rank: int, size: int | None) -> None:
     """Not for its shape either, where it is not known how many samples there are."""
     groups, dilation = ((2, 1), (1, 2))[rank % 2]
     spec = ConvSpec(4, 6, (3,) * rank, padding="same", groups=groups, dilation=dilation, bias=False)
     spec = spec.replace(layout=f"N{spec.spatial}C")
-    like = [tf.TensorSpec([None, *[9] * rank, n]) for n in (4, 6)]
+    like = [tf.TensorSpec([None, *[size] * rank, n]) for n in (4, 6)]
 
     @tf.function(input_signature=[like[0], tf.TensorSpec(spec.weight_shape), like[1]])
     def run(x: tf.Tensor, w: tf.Tensor, g: tf.Tensor) -> list[tf.Tensor]:

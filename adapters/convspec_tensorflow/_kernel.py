@@ -71,7 +71,7 @@ def takes_none(call: Call) -> bool:
     Not on accelerators, where it was not tried; nor for the gradient by a depthwise weight, which
     without oneDNN is memory as it was found.
     """
-    if call.device != "cpu" or known(call.batch) or not known(*call.input_size, *call.output_size):
+    if call.device != "cpu" or known(call.batch):
         return False
     return onednn() or call.group_axis != "I" or call.transposed
 
@@ -138,7 +138,13 @@ def _as_picture(run: Callable[[Any, Any], Any], call: Call) -> Callable[[Any, An
 
     def picture(x: Any, w: Any) -> Any:
         y = run(grow(input=x, axis=at), grow(input=w, axis=0))
-        return shrink(input=y, axis=[at]) if call.nonempty else reshape(y, shape=shape)
+        if call.nonempty:
+            return shrink(input=y, axis=[at])
+        return reshape(y, shape=shape) if _plain(call) else flat(y)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def flat(y: Any) -> Any:
+        return tf.reshape(y, shape), lambda g: grow(input=g, axis=at)
 
     return picture
 
@@ -238,6 +244,11 @@ def data_format(call: Call) -> str:
     """TensorFlow's word for the order of the kernel's axes."""
     space = "DHW" if call.rank == 3 else "HW"
     return f"NC{space}" if channels_first(call) else f"N{space}C"
+
+
+def _plain(call: Call) -> bool:
+    """Whether the size of space is known before the graph runs."""
+    return all(isinstance(size, int) for size in call.output_size)
 
 
 def _first_axis(call: Call) -> int:

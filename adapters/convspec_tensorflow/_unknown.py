@@ -24,7 +24,9 @@ def shaping(shape: Sequence[Any]) -> Callable[[Any], Any]:
     oneDNN gives the result of no samples the shape of its input. Graphs leave out what changes no
     shape that they know, so they are not to know it meanwhile.
     """
-    sizes = np.array([-1, *shape[1:]], np.int32)
+    sizes: Any = [-1, *shape[1:]]
+    known = all(isinstance(size, int) for size in sizes)
+    sizes = np.array(sizes, np.int32) if known else tf.stack(sizes)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def shaped(y: Any) -> Any:
@@ -35,15 +37,14 @@ def shaping(shape: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def given(x: Any) -> Any:
-    """x, whose gradients get its shape, if nothing of it is unknown but how many samples it has."""
-    if x.shape.rank is None:
-        return x
-    return _given(x) if [i for i, n in enumerate(x.shape) if n is None] == [0] else x
+    """x, whose gradients get its shape, if it is not known how many samples it has."""
+    return x if x.shape.rank is None or x.shape[0] is not None else _given(x)
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def _given(x: Any) -> Any:
-    return x, shaping(x.shape)
+    sizes = tf.unstack(tf.shape(x)) if None in x.shape[1:] else x.shape
+    return x, shaping([size if n is None else n for n, size in zip(x.shape, sizes, strict=True)])
 
 
 def reshape(x: Any, *, shape: Sequence[Any]) -> Any:
