@@ -82,7 +82,7 @@ def without(spec: ConvSpec, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPa
     """What is computed by tf.nn's kernels."""
     with monkeypatch.context() as patch:
         patch.setattr(adapter, "by_product", lambda *_, **__: False)
-        patch.setattr(adapter, "stays_first", lambda _: False)
+        patch.setattr(adapter, "stays_first", lambda *_, **__: False)
         return prepared(spec, shape)
 
 
@@ -108,7 +108,7 @@ def test_it_is_products(name: str) -> None:
     calls = adapter.DIFFERENTIABLE.plan(resolve(spec, shape, None), ENV).calls
     assert all(call.rank == 0 or _point.per_sample(call) for call in calls)
     first = spec.layout.replace("N", "")[0] == spec.output_layout.replace("N", "")[0] == "C"
-    matrices = first and name != "wide"
+    matrices = first and name not in ("wide", "one position")
     assert [call.rank for call in calls] == [int(matrices)]
 
 
@@ -197,6 +197,9 @@ def test_where(monkeypatch: pytest.MonkeyPatch) -> None:
     assert products(first, 2, 64, 28, 28, device="gpu") == []
     small = [1] if _point.onednn() else []
     assert products(first, 2, 64, 27, 27, traced=True) == small
+    # A weight that is larger than a sample has no gradient for each.
+    problem = resolve(ConvSpec(64, 256, (1, 1)), (2, 64, 6, 6), None)
+    assert adapter.DIFFERENTIABLE.plan(problem, ENV).calls[0].rank == 0
     wide = ConvSpec(512, 2048, (1, 1))
     assert products(wide, 1, 512, 7, 7, traced=True) == []
     assert products(wide, 8, 512, 7, 7, traced=True) == ([0] if _point.onednn() else [])

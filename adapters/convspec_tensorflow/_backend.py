@@ -28,7 +28,7 @@ from ._few import few_inputs, few_outputs, sides_exchanged
 from ._gradients import by_convolutions
 from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, fuses_pad, kernel, takes_none
-from ._point import by_product, by_rows, per_sample, stays_first
+from ._point import by_product, per_sample, stays_first, worth_copies
 from ._probe import differentiates, works, works_in_graphs, writes_elsewhere
 from ._slow import by_taps, faster, onednn
 
@@ -103,7 +103,7 @@ class TensorflowBackend(PlanBackend):
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
         data = f"N{problem.spatial}C"
-        if device == "cpu" and stays_first(problem):
+        if device == "cpu" and stays_first(problem, gradients=self.differentiates):
             data = f"NC{problem.spatial}"
         if transposed:
             return Orders(data, f"{problem.spatial}OI", data, "I")
@@ -357,7 +357,7 @@ class ChannelsFirstBackend(TensorflowBackend):
         depthwise = call.group_axis == "I" and not call.transposed
         missing = super().lacks(call)
         elsewhere = by_batches(call, gradients=False) or few_outputs(call)
-        elsewhere = elsewhere or by_rows(call, gradients=False)
+        elsewhere = elsewhere or worth_copies(call)
         if depthwise or missing not in ONE_CALL or elsewhere:
             raise UnsupportedError(f"layout: no kernel takes {call.x_layout}.")
         return missing

@@ -16,8 +16,8 @@ over the faster of tf.nn with either order of the data:
   each sample, up to 3 times as fast as rows of one matrix; of more positions 0.9 to 1.1.
 
 A wide weight wants many positions where each sample is a matrix of its own, for its gradient is a
-sum of one such matrix for each: of 128 samples of 4 positions, 512 channels onto 2048, 0.17 of
-tf.nn's speed.
+sum of one such matrix for each: with 128 samples of 4 positions, 512 channels onto 2048, it has
+0.17 of tf.nn's speed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from convspec.symbols import known
 
 from ._slow import onednn
 
-#: So many times the positions have to outnumber IO / (I + O), to which the weight's gradients of
-#: single samples are as large as the data.
-POSITIONS = 4
+#: A sample's data are at least so large a part of the weight, with gradients as large: each sample
+#: has one of the weight of its own, and no more memory is to be taken than there are data.
+DATA = 1 / 4
 #: Without oneDNN, from so many positions on: TensorFlow has one thread for small matrices.
 EIGEN_POSITIONS = 784
 #: Without oneDNN, volumes from so many multiplications on.
@@ -41,6 +41,8 @@ VOLUMES = 2**20
 #: the first, and up to so many positions of all samples.
 WEIGHTS = 2**19
 ROWS = 2**11
+#: If the data have to be copied, for a weight of so many times a sample's elements.
+WIDE = 16
 
 
 def pointwise(what: Call | Problem) -> bool:
@@ -49,8 +51,12 @@ def pointwise(what: Call | Problem) -> bool:
     return ones and what.groups == 1
 
 
-def stays_first(problem: Problem) -> bool:
-    """Whether channels that come first stay there, so that each sample is a matrix of its own."""
+def stays_first(problem: Problem, *, gradients: bool) -> bool:
+    """Whether channels that come first stay there, so that each sample is a matrix of its own.
+
+    Args:
+        gradients: whether what counts is the time of the call and its gradients together.
+    """
     orders = (problem.layout, problem.output_layout)
     if not pointwise(problem) or any(order.replace("N", "")[0] != "C" for order in orders):
         return False
@@ -59,7 +65,7 @@ def stays_first(problem: Problem) -> bool:
     positions, i, o = prod(problem.output_size), problem.in_channels, problem.out_channels
     if not onednn() and positions < EIGEN_POSITIONS:
         return False
-    return bool(POSITIONS * positions * (i + o) >= i * o)
+    return bool(positions * (i + o) >= i * o * (1 if gradients else DATA))
 
 
 def by_product(call: Call, *, gradients: bool) -> bool:
@@ -82,6 +88,14 @@ def by_rows(call: Call, *, gradients: bool) -> bool:
         return gradients or (call.rank > 2 and bool(call.multiplications >= VOLUMES))
     read_anew = (call.batch - 1) * call.in_channels * call.out_channels
     return bool(read_anew >= WEIGHTS and call.batch * prod(call.output_size) <= ROWS)
+
+
+def worth_copies(call: Call) -> bool:
+    """Whether that is so for data with channels first, which are copied for it, beside oneDNN's
+    kernel for these.
+    """
+    data = prod(call.output_size) * (call.in_channels + call.out_channels)
+    return by_rows(call, gradients=False) and WIDE * data <= call.in_channels * call.out_channels
 
 
 def per_sample(call: Call) -> bool:
