@@ -685,3 +685,42 @@ def test_one_channel_and_one_column_transposed(column: int) -> None:
             y = spec(*arrays)
         for a, da in zip((x, w), tape.gradient(y, arrays), strict=True):
             assert (a * da.numpy()).sum() == expected.sum()
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape"),
+    [
+        (ConvSpec(3, 4, (3, 3), bias=False), (1, 3, 9, 9)),
+        (ConvSpec(3, 4, (1, 1), 2, bias=False), (1, 3, 9, 9)),
+        (ConvSpec(3, 4, (3,), padding="same", bias=False), (1, 3, 9)),
+        (ConvSpec(3, 4, (3, 3), bias=False, layout="CHW"), (3, 9, 9)),
+    ],
+    ids=str,
+)
+def test_one_sample_without_avx512(
+    spec: ConvSpec, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With channels first oneDNN has its reference kernel alone: up to 550 times as slow."""
+
+    def first(shape: tuple[int, ...]) -> bool:
+        calls = adapter.TensorflowBackend().plan(resolve(spec, shape, None), ENV).calls
+        return all(call.x_layout[1] == "C" for call in calls)
+
+    for wide in (True, False):
+        monkeypatch.setattr(adapter, "avx512", lambda wide=wide: wide)
+        assert first(shape) == (wide and _slow.onednn())  # others take channels last alone
+        if "N" in spec.layout:
+            assert first((2, *shape[1:])) == _slow.onednn()
+    rng = np.random.default_rng(0)
+    x, w = (integers(rng, size, "float32") for size in (shape, spec.weight_shape))
+    y = prepared(spec, shape)(tf.constant(x), tf.constant(w))
+    assert np.array_equal(y, convspec.reference(spec, x, w))
+
+
+def test_what_onednn_is_held_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    assert not _slow.avx512.__wrapped__()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_AMX")
+    limited = _slow.avx512.__wrapped__()
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    assert _slow.avx512.__wrapped__() == limited

@@ -30,7 +30,7 @@ from ._guards import shortcut
 from ._kernel import by_batches, conv, explicit, fuses_pad, kernel, takes_none
 from ._point import by_product, per_sample, stays_first, worth_copies
 from ._probe import differentiates, works, works_in_graphs, writes_elsewhere
-from ._slow import by_taps, faster, onednn
+from ._slow import avx512, by_taps, faster, onednn
 
 
 class TensorflowBackend(PlanBackend):
@@ -337,7 +337,9 @@ class ChannelsFirstBackend(TensorflowBackend):
 
     No copies in another order, which TensorFlow is slow at: 1x1 kernels take 0.65 of the time so,
     others 0.8 to 1 (TensorFlow 2.21, AVX-512, 2 cores, eager). With gradients this loses, and so
-    do dilated volumes and depthwise kernels; graphs change the order themselves.
+    do dilated volumes and depthwise kernels; graphs change the order themselves. Without AVX-512,
+    oneDNN leaves signals and pictures of one sample to a kernel that takes 8 to 550 times as long
+    as with channels last, whatever the kernel's size, unless there are groups.
     """
 
     multiplies = False
@@ -357,7 +359,7 @@ class ChannelsFirstBackend(TensorflowBackend):
         depthwise = call.group_axis == "I" and not call.transposed
         missing = super().lacks(call)
         elsewhere = by_batches(call, gradients=False) or few_outputs(call)
-        elsewhere = elsewhere or worth_copies(call)
+        elsewhere = elsewhere or worth_copies(call) or _left_to_reference(call)
         if depthwise or missing not in ONE_CALL or elsewhere:
             raise UnsupportedError(f"layout: no kernel takes {call.x_layout}.")
         return missing
@@ -413,6 +415,12 @@ def _same_kernel(call: Call, env: Environment) -> bool:
     if by_convolutions(call) and not env.traced:
         return False
     return by_batches(call, gradients=True) == by_batches(call, gradients=False)
+
+
+def _left_to_reference(call: Call) -> bool:
+    """Whether oneDNN has nothing but its reference kernel for a call with channels first."""
+    single = call.batch == 1 and call.groups == 1 and call.rank < 3
+    return single and not (call.transposed or per_sample(call) or avx512())
 
 
 def _pads_itself(call: Call) -> bool:

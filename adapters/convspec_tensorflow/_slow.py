@@ -33,6 +33,7 @@ there is much to compute; of more channels 0.3 to 1.1 times.
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import cache
 from math import prod
@@ -63,6 +64,9 @@ ONEDNN_WORTHWHILE = 2**26
 RESIDUES = 64
 #: From so many input channels of a group on.
 GROUP_CHANNELS = 16
+#: What oneDNN may be held to that is less than AVX-512 (uxlfoundation.github.io/oneDNN, "CPU
+#: Dispatcher Control").
+NARROWER = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")
 
 
 def faster(call: Call, *, gradients: bool) -> str:
@@ -146,6 +150,17 @@ def l3_bytes() -> int:
     except OSError:
         amd = "AuthenticAMD" in platform.processor()
     return 3 * 2**27 if amd else 2**25
+
+
+@cache
+def avx512() -> bool:
+    """Whether oneDNN finds AVX-512, as far as Linux and oneDNN's own setting tell."""
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in NARROWER:
+        return False
+    try:
+        return "avx512bw" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 @cache
