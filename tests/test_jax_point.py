@@ -13,7 +13,7 @@ import convspec
 from convspec import ConvSpec
 from convspec_jax import JaxBackend, _point
 from generators import integers
-from test_jax_slow import Plain
+from test_jax_slow import Plain, derivatives
 
 #: spec, whether each sample is a matrix of its own
 SPECS = [
@@ -46,33 +46,19 @@ def test_the_same_numbers_and_derivatives(spec: ConvSpec, apart: bool) -> None:
         for s in (*shapes, *shapes, spec.bias_shape, spec.output_shape(shape))
     )
 
+    bias = b if spec.bias else None
+
     def run(engine: JaxBackend) -> Any:
-        def y(x: Any, w: Any) -> Any:
-            return spec(x, w, b if spec.bias else None, backend=engine)
-
-        def of_both(x: Any, w: Any) -> Any:
-            return jax.grad(lambda x, w: (y(x, w) ** 2 * c).sum(), (0, 1))(x, w)
-
-        def derivatives(x: Any, w: Any) -> list[Any]:
-            return [
-                y(x, w),
-                *of_both(x, w),
-                jax.jvp(y, (x, w), (dx, dw))[1],
-                jax.jvp(lambda w: of_both(x, w)[0], (w,), (dw,))[1],
-                jax.grad(lambda x: (of_both(x, w)[1] * dw).sum())(x),
-                *jax.vmap(of_both, (0, None))(jnp.stack([x, dx]), w),
-                *jax.vmap(of_both, (None, 0))(x, jnp.stack([w, dw])),
-            ]
-
-        return jax.jit(derivatives).lower(jnp.asarray(x), jnp.asarray(w))
+        of_all = derivatives(lambda x, w: spec(x, w, bias, backend=engine), c, dx, dw)
+        return jax.jit(of_all).lower(jnp.asarray(x), jnp.asarray(w))
 
     programs = run(JaxBackend()), run(Plain())
     assert "convolution" not in programs[0].as_text()
     ours, plain = (program.compile()(jnp.asarray(x), jnp.asarray(w)) for program in programs)
-    assert np.array_equal(ours[0], convspec.reference(spec, x, w, b if spec.bias else None))
+    assert np.array_equal(ours[0], convspec.reference(spec, x, w, bias))
     for got, exact in zip(ours, plain, strict=True):
         np.testing.assert_array_equal(got, exact)
-    forward = jax.jit(lambda x, w: spec(x, w, b if spec.bias else None)).lower(x, w)
+    forward = jax.jit(lambda x, w: spec(x, w, bias)).lower(x, w)
     assert ("batching_dims = [0] x [0]" in forward.as_text()) == apart
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,29 @@ class Plain(JaxBackend):
 def replaced(call: Call) -> Call:
     """The call as one of float16, which no other way is taken for."""
     return replace(call, dtype="float16")
+
+
+def derivatives(y: Any, c: Any, dx: Any, dw: Any) -> Callable[[Any, Any], list[Any]]:
+    """y of x and w, and its derivatives of first and second order, one by one and in batches.
+
+    Those of second order are of both gradients, for the result's gradient c, along dx and dw.
+    """
+
+    def of_both(x: Any, w: Any) -> Any:
+        return jax.grad(lambda x, w: (y(x, w) * c).sum(), (0, 1))(x, w)
+
+    def all_of_them(x: Any, w: Any) -> list[Any]:
+        return [
+            y(x, w),
+            *of_both(x, w),
+            jax.jvp(y, (x, w), (dx, dw))[1],
+            jax.jvp(lambda w: of_both(x, w)[0], (w,), (dw,))[1],
+            jax.grad(lambda x: (of_both(x, w)[1] * dw).sum())(x),
+            *jax.vmap(of_both, (0, None))(jnp.stack([x, dx]), w),
+            *jax.vmap(of_both, (None, 0))(x, jnp.stack([w, dw])),
+        ]
+
+    return all_of_them
 
 
 #: name -> spec, spatial size, what explain says of it

@@ -13,7 +13,7 @@ import convspec
 from convspec import ConvSpec, xla
 from convspec_jax import JaxBackend, _ynnpack
 from generators import integers
-from test_jax_slow import Plain
+from test_jax_slow import Plain, derivatives
 
 SPECS = [
     ConvSpec(3, 4, (3, 3), padding=1),
@@ -53,24 +53,8 @@ def test_the_same_numbers_and_derivatives(spec: ConvSpec) -> None:
     assert "spread" in spec.explain(shape, engine)
 
     def run(engine: JaxBackend) -> list[Any]:
-        def y(x: Any, w: Any, b: Any = b) -> Any:
-            return spec(x, w, b, backend=engine)
-
-        def of_both(x: Any, w: Any) -> Any:
-            return jax.grad(lambda x, w: (y(x, w) * c).sum(), (0, 1))(x, w)
-
-        def derivatives(x: Any, w: Any) -> list[Any]:
-            return [
-                y(x, w),
-                *of_both(x, w),
-                jax.jvp(y, (x, w), (dx, dw))[1],
-                jax.jvp(lambda w: of_both(x, w)[0], (w,), (dw,))[1],
-                jax.grad(lambda x: (of_both(x, w)[1] * dw).sum())(x),
-                *jax.vmap(of_both, (0, None))(jnp.stack([x, dx]), w),
-                *jax.vmap(of_both, (None, 0))(x, jnp.stack([w, dw])),
-            ]
-
-        results: list[Any] = jax.jit(derivatives)(jnp.asarray(x), jnp.asarray(w))
+        of_all = derivatives(lambda x, w: spec(x, w, b, backend=engine), c, dx, dw)
+        results: list[Any] = jax.jit(of_all)(jnp.asarray(x), jnp.asarray(w))
         return results
 
     ours = run(engine)

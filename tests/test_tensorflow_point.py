@@ -203,3 +203,14 @@ def test_where(monkeypatch: pytest.MonkeyPatch) -> None:
     wide = ConvSpec(512, 2048, (1, 1))
     assert products(wide, 1, 512, 7, 7, traced=True) == []
     assert products(wide, 8, 512, 7, 7, traced=True) == ([0] if _point.onednn() else [])
+
+
+def test_copies_pay_for_a_much_larger_weight_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside oneDNN's kernel for channels first: else 1.4 times as long as that."""
+    monkeypatch.setattr(_point, "WEIGHTS", 2**19)
+    problem = resolve(ConvSpec(512, 256, (1, 1), layout="NHWC"), (32, 4, 4, 512), None)
+    (call,) = adapter.TensorflowBackend().plan(problem, replace(ENV, device="gpu")).calls
+    assert _point.by_rows(call, gradients=False) == _point.onednn()
+    assert not _point.worth_copies(call)
+    wide = replace(call, out_channels=2048, output_size=(2, 2))
+    assert _point.worth_copies(wide) == _point.onednn()
