@@ -141,14 +141,52 @@ def test_xla(name: str) -> None:
     assert np.array_equal(tf.function(spec, jit_compile=True)(*given), spec(*given))
 
 
-def test_stride_one_pads_nothing_by_itself() -> None:
-    """Amounts that are the same for all sizes stay with the kernel, as does "same" as a word."""
-    spec = ConvSpec(4, 6, 3, padding="same", layout="NHWC", weight_layout="HWIO", bias=False)
-    sizes = [tf.TensorSpec([2, None, None, 4]), tf.TensorSpec(spec.weight_shape)]
-    graph = tf.function(spec, input_signature=sizes).get_concrete_function().graph
-    kinds = [node.type for node in graph.get_operations()]
-    assert kinds.count("Conv2D") == 1
-    assert not {"Pad", "PadV2", "Transpose"} & set(kinds)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_same_padding_stays_with_the_kernel(stride: int, transposed: bool) -> None:
+    """As its own word, with gradients, though the amounts follow from sizes that are not known.
+
+    And of what the graph asks the sizes there is one question each: are they none?
+    """
+    order = "HWOI" if transposed else "HWIO"
+    spec = ConvSpec(
+        4,
+        6,
+        3,
+        stride,
+        "same",
+        transposed=transposed,
+        layout="NHWC",
+        weight_layout=order,
+        bias=False,
+    )
+    sizes = [tf.TensorSpec([2, None, None, c]) for c in (4, 6)]
+
+    @tf.function(input_signature=[sizes[0], tf.TensorSpec(spec.weight_shape), sizes[1]])
+    def run(x: tf.Tensor, w: tf.Tensor, g: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = spec(x, w)
+        return y, *tape.gradient(y, [x, w], g)
+
+    nodes = run.get_concrete_function().graph.get_operations()
+    kinds = [node.type for node in nodes]
+    assert sum(kind.startswith("Conv2D") for kind in kinds) == 3
+    assert not {"Pad", "PadV2", "Slice", "StridedSlice", "Transpose"} & set(kinds)
+    assert {node.get_attr("padding") for node in nodes if node.type[:6] == "Conv2D"} == {b"SAME"}
+    assert kinds.count("Assert") == 2
+    for size in (5, 6, 1):
+        x, w, _ = arrays(spec, size)
+        y = spec(x, w)
+        g = tf.cast(tf.range(tf.size(y)) % 5 - 2, tf.float32)
+        g = tf.reshape(g, y.shape)
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            expected = spec(x, w)
+        for found, want in zip(
+            run(x, w, g), (expected, *tape.gradient(expected, [x, w], g)), strict=True
+        ):
+            assert np.array_equal(found, want)
 
 
 def test_output_size_may_be_unknown_too() -> None:

@@ -26,7 +26,7 @@ def shape_of(x: Any) -> tuple[Any, ...]:
     static = tuple(x.shape)
     if None not in static:
         return static
-    dynamic = tf.shape(x)
+    dynamic = tf.unstack(tf.shape(x))
     return tuple(dynamic[i] if size is None else size for i, size in enumerate(static))
 
 
@@ -90,7 +90,8 @@ def checks(conditions: Iterable[Condition], sizes: Sizes | None) -> list[Any]:
     for condition in conditions:
         assert sizes is not None
         small, large = sizes(condition.small), sizes(condition.large)
-        found.append(tf.debugging.assert_less_equal(small, large, condition.message))
+        told = [condition.message, "Condition x <= y did not hold:", small, large]
+        found.append(tf.debugging.Assert(small <= large, told))
     return [operation for operation in found if operation is not None]  # None: known to hold
 
 

@@ -139,7 +139,7 @@ class TensorflowBackend(PlanBackend):
             quicker := xla.faster(call, gradients=self.differentiates)
         ):
             return quicker
-        if not call.settled or (call.padded and not _pads_itself(call)):
+        if call.padded and not _pads_itself(call):
             return "padding"
         fast = self.differentiates and few_inputs(call)
         if not fast and (quicker := faster(call, gradients=self.differentiates)):
@@ -433,7 +433,7 @@ def _pads_itself(call: Call) -> bool:
         return False
     if call.same or call.transposed:
         return call.same
-    return call.rank == 2 and all(lo >= 0 and hi >= 0 for lo, hi in call.padding)
+    return call.rank == 2 and call.settled and min(map(min, call.padding)) >= 0
 
 
 def _missing(call: Call, *, gradients: bool) -> str:

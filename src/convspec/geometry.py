@@ -7,7 +7,7 @@ e = d*(k-1)+1 the extent of the dilated kernel.
 
 from __future__ import annotations
 
-from .symbols import Size, largest
+from .symbols import Size, largest, residue
 
 Pair = tuple[Size, Size]
 
@@ -23,11 +23,13 @@ def same_padding(n: Size, e: Size, s: Size, *, lower: bool = False) -> Pair:
     TensorFlow's rule (https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2), which
     is ONNX's SAME_UPPER; ``lower`` puts the larger half first (SAME_LOWER).
 
-    The amounts depend on n through n mod s alone, so that those of stride 1 are known even where
-    n is symbolic.
+    The amounts depend on n through n mod s alone, so that they are known of a symbolic n that is
+    some multiple of s and a number more.
     """
+    rest = residue(n, s)
+    n = n if rest is None else rest or s
     # ceil(n/s) - 1 = (n-1) // s
-    total = e - 1 if s == 1 else largest((n - 1) // s * s + e - n, 0)
+    total = largest((n - 1) // s * s + e - n, 0)
     half = total // 2
     rest = (total + 1) // 2
     return (rest, half) if lower else (half, rest)
@@ -36,6 +38,11 @@ def same_padding(n: Size, e: Size, s: Size, *, lower: bool = False) -> Pair:
 def forward_size(n: Size, e: Size, s: Size, padding: Pair) -> Size:
     """floor((n + lo + hi - e) / s) + 1 (ONNX Conv, torch.nn.Conv3d)."""
     return (n + padding[0] + padding[1] - e) // s + 1
+
+
+def same_size(n: Size, s: Size) -> Size:
+    """ceil(n/s): what :func:`same_padding` leaves."""
+    return (n - 1) // s + 1
 
 
 def smallest_input(out: Size, e: Size, s: Size, padding: Pair) -> Size:

@@ -203,24 +203,16 @@ class Lowering:
 
 
 def _is_same(call: Call) -> bool:
-    """Whether the padding is that of "same", as far as plain sizes tell.
+    """Whether the padding is that of "same", as far as can be told of symbolic sizes.
 
     Of a transposed call, whether it is that of the forward one from its output to its input.
     """
-    if not call.settled:
-        return False
-    sizes, positions, pairs = call.input_size, call.output_size, call.padding
+    sizes, pairs = call.input_size, call.padding
     if call.transposed:
-        sizes, positions = positions, sizes
-        extras = call.output_padding
+        sizes, extras = call.output_size, call.output_padding
         pairs = tuple((lo, hi - extra) for (lo, hi), extra in zip(pairs, extras, strict=True))
-    # At stride 1 the amounts are the same for every size.
-    if any(not known(n) and s > 1 for n, s in zip(sizes, call.stride, strict=True)):
-        return False
-    each = zip(sizes, positions, call.extents, call.stride, pairs, strict=True)
-    return all(
-        pair == same_padding(n, e, s) and (s == 1 or m == -(-n // s)) for n, m, e, s, pair in each
-    )
+    each = zip(sizes, call.extents, call.stride, pairs, strict=True)
+    return all(pair == same_padding(n, e, s) for n, e, s, pair in each)
 
 
 def _pad_axis(x: Node, axis: int, lo: Any, hi: Any, mode: str, most: int) -> Node:

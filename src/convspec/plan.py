@@ -117,8 +117,8 @@ class Call:
 
     @property
     def padded(self) -> bool:
-        """Whether any amount of padding, or of output padding, is not zero."""
-        return any(amount != 0 for amount in self._amounts)
+        """Whether any amount of padding, or of output padding, may be other than zero."""
+        return any(not isinstance(amount, int) or amount != 0 for amount in self._amounts)
 
     @property
     def settled(self) -> bool:

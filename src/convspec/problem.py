@@ -13,7 +13,7 @@ from .arguments import LARGEST_COUNT, LARGEST_SIZE, check_length, entries, integ
 from .errors import LayoutError, ShapeError, UnsupportedError
 from .geometry import Pair
 from .layouts import reorder, sized
-from .symbols import Size, known
+from .symbols import Size, Symbol, known
 
 if TYPE_CHECKING:
     from .spec import ConvSpec
@@ -184,8 +184,23 @@ def resolve_sizes(spec: ConvSpec, input_shape: Sizes, wanted: Sizes | None) -> P
         input_shape=input_shape,
         weight_shape=spec.weight_shape,
         output_shape=tuple(named[letter] for letter in spec.output_layout),
-        conditions=tuple(c for c in conditions if not known(c.small, c.large)),
+        conditions=_simplest(conditions),
     )
+
+
+def _simplest(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
+    """Those of symbolic sizes, each once, with as little left to compute as there can be."""
+    found = []
+    for condition in conditions:
+        small, large = condition.small, condition.large
+        if isinstance(large, Symbol) and known(small):
+            large, number = large.terms
+            small -= number
+            large, factor = large.factors
+            small = -(-small // factor)
+        if not known(small, large):
+            found.append(Condition(small, large, condition.message))
+    return tuple(dict.fromkeys(found))
 
 
 _resolve_plain = lru_cache(maxsize=4096)(resolve_sizes)
@@ -242,12 +257,14 @@ def _forward_amounts(
     for i, n in enumerate(sizes):
         letter, e, s = spec.spatial[i], spec.receptive_field[i], spec.stride[i]
         entry = spec.padding[i]
+        named = isinstance(entry, str)
         if isinstance(entry, str):
             lower = entry == "same_lower"
             entry = geometry.same_padding(n, e, s, lower=lower)
         conditions += _reach(spec.padding_mode, letter, n, entry)
         padded = n + entry[0] + entry[1]
-        conditions.append(Condition(e, padded, f"x: no output position is left on axis {letter}"))
+        least = (1, n) if named else (e, padded)
+        conditions.append(Condition(*least, f"x: no output position is left on axis {letter}"))
         if known(padded) and padded < e:
             raise ShapeError(
                 f"kernel_size: on axis {letter} the kernel spans {e} positions (size "
@@ -256,7 +273,7 @@ def _forward_amounts(
                 f"kernel."
             )
         pads.append(entry)
-        out.append(geometry.forward_size(n, e, s, entry))
+        out.append(geometry.same_size(n, s) if named else geometry.forward_size(n, e, s, entry))
     return tuple(pads), (0,) * spec.rank, tuple(out), conditions
 
 
@@ -289,10 +306,8 @@ def _transposed_amounts(
         if isinstance(entry, str):
             size = n * s if wanted[i] is None else wanted[i]
             least, most = n * s - s + 1, n * s
-            # The amounts follow from the size modulo s: those of n * s are those of s.
-            like = s if wanted[i] is None else size
             lower = entry == "same_lower"
-            entry = geometry.same_padding(like, e, s, lower=lower)
+            entry = geometry.same_padding(size, e, s, lower=lower)
             rest = s - geometry.transposed_size(1, e, s, entry, 0)
         else:
             least = geometry.transposed_size(n, e, s, entry, 0)

@@ -17,7 +17,8 @@ Expression = tuple[Any, ...]
 class Symbol:
     """A size that is not known yet. It has ``+ - * //``, and no order.
 
-    Plain numbers are added up: a sum has one at most, as its second operand.
+    Plain numbers are added up: a sum has one at most, as its second operand, and no product has a
+    factor with one.
 
     Attributes:
         expression: ``("x", axis)``, ``("output_size", i)``, or an operator with two operands.
@@ -50,8 +51,13 @@ class Symbol:
         return Symbol(("-", other, self))
 
     def __mul__(self, other: Size) -> Symbol:
-        if known(other) and other == 1:
-            return self
+        if known(other):
+            if other == 1:
+                return self
+            term, number = self.terms
+            if number:
+                product: Symbol = term * other + number * other
+                return product
         return Symbol(("*", self, other), self.sign * _sign(other))
 
     def __rmul__(self, other: int) -> Symbol:
@@ -72,6 +78,14 @@ class Symbol:
         if operator == "+" and known(operands[1]):
             return operands[0], operands[1]
         return self, 0
+
+    @property
+    def factors(self) -> tuple[Symbol, int]:
+        """This size without the plain positive number that it is multiplied by, and that number."""
+        operator, *operands = self.expression
+        if operator == "*" and known(operands[1]) and operands[1] > 0:
+            return operands[0], operands[1]
+        return self, 1
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Symbol) and self.expression == other.expression
@@ -102,6 +116,14 @@ def largest(a: Size, b: int) -> Size:
     if b == 0 and a.sign:
         return a if a.sign == 1 else 0
     return Symbol(("max", a, b), 1 if b >= 0 else 0)
+
+
+def residue(size: Size, step: int) -> int | None:
+    """``size`` modulo ``step``, or None if that is not known."""
+    if not isinstance(size, Symbol):
+        return int(size % step)
+    term, number = size.terms
+    return number % step if term.factors[1] % step == 0 else None
 
 
 def symbols(name: str, sizes: Sequence[int | None]) -> tuple[Size, ...]:
