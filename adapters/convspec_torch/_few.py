@@ -23,6 +23,9 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 from torch.fx.experimental.symbolic_shapes import guard_or_false, guard_or_true
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+#: oneDNN by its name, of rank 2 and 3: x, weight, bias or None, padding, stride, dilation, groups.
+#: For one small volume aten takes another kernel (:mod:`convspec_torch._slow`).
+ONEDNN = torch.ops.aten.mkldnn_convolution
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 #: Rows up to which the taps of one more axis are taken apart: as many as oneDNN's vectors hold.
@@ -111,7 +114,10 @@ def _contributions(x: Any, w: Any, padding: Sizes, dilation: Sizes) -> Any:
     The product's rows lie end to end, whatever the order of x in memory.
     """
     if {*w.shape[2:]} != {1}:
-        return CONV[w.dim() - 2](x, w, None, 1, padding, dilation)
+        ones = [1] * len(padding)
+        if len(padding) == 1:
+            return F.conv1d(x, w, None, ones, padding, dilation)
+        return ONEDNN(x, w, None, padding, ones, dilation, 1)
     x, matrix = x.flatten(2), w.flatten(1)
     if len(x) == 1:
         return torch.mm(matrix, x[0])[None]

@@ -14,8 +14,8 @@ from convspec.plan import Call, Step
 
 from ._arrays import row_major
 from ._depthwise import padded
-from ._few import CONV
-from ._slow import ONEDNN, small
+from ._few import CONV, ONEDNN
+from ._slow import small
 from ._ways import Ways, ways, wide
 
 Recorded = Callable[[Call, Ways], Callable[..., Any] | None]

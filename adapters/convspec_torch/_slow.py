@@ -28,8 +28,6 @@ from convspec.plan import Call
 from ._autograd import recorded
 from ._ways import alone
 
-#: oneDNN by its name: x, weight, bias or None, padding, stride, dilation, groups.
-ONEDNN = torch.ops.aten.mkldnn_convolution
 #: aten's own bound (aten/src/ATen/native/Convolution.cpp, ConvParams::use_mkldnn).
 SMALL = 20480
 #: Up to as many input channels. At 64: 2.5 and 3.0 times; at 128: 1.5 and 1.5; at 512: 1.0 and 0.5.

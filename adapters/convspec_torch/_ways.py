@@ -5,9 +5,11 @@ over aten's call, random shapes in both orders of memory; of gradients each on i
 with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first, unless said.
 
 - A convolution onto up to four channels, or the gradient by an input of so many, is 1.2 to 9 times
-  as fast as a sum of shifted products (:mod:`convspec_torch._few`), with strides 1.1 to 8 times; by
-  vectors of 8 onto one or two 0.8 to 9 times, 2.0 in the mean, onto more 0.4 to 4, with strides
-  0.9 to 5.
+  as fast as a sum of shifted products (:mod:`convspec_torch._few`); by vectors of 8 onto one or two
+  0.8 to 9 times, 2.0 in the mean, onto more 0.4 to 4. With strides, that differ or not, pictures
+  are 2.1 times as fast in the mean of 610, 0.95 the least, volumes 1.8 in that of 138, 0.8; by
+  vectors of 8 2.0 of 769, 0.9, and 1.9 of 174, 0.7. Where the sums themselves are what takes long,
+  of three and four channels, 0.5 to 1.4: these are left out.
 - The gradient by the weight of a convolution onto up to four channels, of 16 and more and without
   strides, is 0.7 to 12 times as fast with the input and the output exchanged, 2.4 in the mean of
   226; by vectors of 8 onto one or two 0.8 to 28 times, 2.3 in that of 74. Onto one that lies last
@@ -51,6 +53,12 @@ STRIDED_WORTHWHILE = 2**24.5
 #: With strides from so many channels on the other side on, and up to so many inputs of a window.
 OTHER_CHANNELS = 32
 WINDOW = 16
+#: With a stride along the last axis, or one tap there, too: up to so many channels. One more, and
+#: two from so many on the other side on; if they lie last one more, from so many on the other side
+#: and so many taps for each position of the strides on.
+STRIDED_CHANNELS = 2
+STRIDED_OTHERS = 64
+STRIDED_TAPS = 3
 #: Gradients by the weight of few outputs, from so many inputs and multiplications on.
 EXCHANGED_CHANNELS = 16
 EXCHANGED_WORTHWHILE = 2**22
@@ -79,8 +87,9 @@ class Ways:
         backward_plain: aten's gradients, of that of the output, x, weight and a mask.
         own: the call of x, weight and bias or None.
         by_x: the gradient by x, of that of the output and the weight.
-        by_weight: the gradient by the weight, of x and the gradient of the output; it gives None
-            where the order of x in memory makes aten's the faster one.
+        by_weight: the gradient by the weight, of x and the gradient of the output.
+
+    These three give None where the order of the first array in memory makes aten's the faster one.
     """
 
     plain: Callable[..., Any]
@@ -102,7 +111,8 @@ class Ways:
         return convolution(x, w, b, self) if recording else self.forward(x, w, b)
 
     def forward(self, x: Any, w: Any, b: Any) -> Any:
-        return (self.own or self.plain)(x, w, b)
+        y = self.own(x, w, b) if self.own else None
+        return self.plain(x, w, b) if y is None else y
 
     def backward(self, g: Any, x: Any, w: Any, needed: Sequence[bool]) -> tuple[Any, ...]:
         """The gradients by x, weight and bias, as far as they are needed."""
@@ -135,9 +145,8 @@ def own(call: Call) -> Choice:
         return NONE
     sizes = [lo for lo, _ in call.padding], call.dilation
     if call.transposed:
-        if not _few_apart(call, call.out_channels, call.in_channels):
-            return NONE
-        return _biased(_onto(call, call.output_size)), "few: a sum of shifted products"
+        way, words = _apart(call, call.output_size, call.out_channels, call.in_channels)
+        return (_biased(way), f"few: {words}") if way else NONE
     if _few_dense(call, call.out_channels):
         return _biased(lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"
     if not _large_volume(call):
@@ -159,10 +168,10 @@ def by_x(call: Call) -> Choice:
             return NONE
         sizes = [lo for lo, _ in call.padding], call.dilation
         return (lambda g, w: _depthwise.by_x(g, w, *sizes)), "input: a convolution"
-    dense = call.rank > 1 and _few_dense(call, call.in_channels)
-    if not dense and not _few_apart(call, call.in_channels, call.out_channels):
-        return NONE
-    return _onto(call, call.input_size), "input: a sum of shifted products"
+    if call.rank > 1 and _few_dense(call, call.in_channels):
+        return _onto(call, call.input_size), "input: a sum of shifted products"
+    way, words = _apart(call, call.input_size, call.in_channels, call.out_channels)
+    return (way, f"input: {words}") if way else NONE
 
 
 def by_weight(call: Call) -> Choice:
@@ -245,7 +254,7 @@ def _biased(way: Way) -> Callable[..., Any]:
 
     def run(x: Any, w: Any, b: Any) -> Any:
         y = way(x, w)
-        return y if b is None else y.add_(b.reshape(-1, *[1] * (y.dim() - 2)))
+        return y if y is None or b is None else y.add_(b.reshape(-1, *[1] * (y.dim() - 2)))
 
     return run
 
@@ -273,8 +282,39 @@ def _exchanged(call: Call) -> bool:
     return many and bool(call.multiplications >= EXCHANGED_WORTHWHILE)
 
 
+def _apart(call: Call, size: Sequence[Any], channels: int, others: int) -> Choice:
+    """A transposed convolution with strides, of so many ``others`` to so many channels."""
+    if not _few_apart(call, channels, others) or _adds_up(call, channels, others, last=False):
+        return NONE
+    way, words = _onto(call, size), "a sum of shifted products"
+    if not _adds_up(call, channels, others, last=True):
+        return way, words
+    return (
+        lambda x, w: None if _few.lies_last(x) else way(x, w),
+        f"{words}, unless channels lie last",
+    )
+
+
+def _adds_up(call: Call, channels: int, others: int, *, last: bool) -> bool:
+    """Whether it takes longer to add up the products where they belong than aten's call does.
+
+    None are added up by the kernel itself along a last axis with a stride, or with one tap.
+
+    Args:
+        last: whether the channels lie last in memory.
+    """
+    inside = call.stride[-1] == 1 < call.kernel_size[-1]
+    if call.rank == 1 or inside or channels <= STRIDED_CHANNELS:
+        return False
+    one_more = channels == STRIDED_CHANNELS + 1
+    if others < STRIDED_OTHERS:
+        return last or not one_more
+    several = prod(call.kernel_size) >= STRIDED_TAPS * prod(call.stride)
+    return last and not (one_more and several)
+
+
 def _few_apart(call: Call, channels: int, others: int) -> bool:
-    """The same of a transposed one with strides, of so many ``others`` to so many channels."""
+    """Whether such a one is slow."""
     if call.groups > 1 or channels > FEW_CHANNELS or others < OTHER_CHANNELS:
         return False
     if {*call.stride} == {1} or {*call.dilation} != {1}:
