@@ -14,9 +14,12 @@ from convspec.plan import Call, Step
 
 from ._arrays import row_major
 from ._depthwise import padded
-from ._few import CONV, ONEDNN
+from ._few import CONV, ONEDNN, lies_last
 from ._slow import small
-from ._ways import Ways, ways, wide
+from ._ways import Ways, spread, ways, wide
+
+#: Channels of a block of oneDNN's with AVX-512.
+BLOCK = 16
 
 Recorded = Callable[[Call, Ways], Callable[..., Any] | None]
 
@@ -44,14 +47,18 @@ def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
         recorded: the function of a call that has ways of its own, or None.
     """
     plain = _chosen(call, direct=direct, recorded=recorded)
-    if not wide(call):
+    if spread(call):
+        before, left = every(call), of_every(call)
+    elif wide(call):
+        before, left = partial(padded_for, call=call), of_padded(call)
+    else:
         return plain
-    inner = _chosen(of_padded(call), direct=direct, recorded=recorded)
+    inner = _chosen(left, direct=direct, recorded=recorded)
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
-        more = padded_for(x, call)
-        function, rest = plain if more is x else inner
-        return function(more, w, b, *rest) if b is not None else function(more, w, *rest)
+        other = before(x)
+        function, rest = plain if other is x else inner
+        return function(other, w, b, *rest) if b is not None else function(other, w, *rest)
 
     return Step(run)
 
@@ -121,6 +128,17 @@ def _plain_step(call: Call, *, direct: bool) -> Step:
     return Step(careful)
 
 
+def every(call: Call) -> Callable[[Any], Any]:
+    """The positions of x that a 1x1 kernel with strides takes, or x where its channels lie last."""
+    index = (..., *(slice(None, None, step) for step in call.stride))
+    return lambda x: x if lies_last(x) else x[index]
+
+
+def of_every(call: Call) -> Call:
+    """The dense call of these."""
+    return replace(call, stride=(1,) * call.rank, input_size=call.output_size)
+
+
 def padded_for(x: Any, call: Call) -> Any:
     """x, of a wide call, perhaps padded along its last axis."""
     return padded(x, call.padding[-1][0], call.dilation[-1])
@@ -166,14 +184,14 @@ def writes_elsewhere(call: Call) -> bool:
     """Whether the kernel that computes the gradient of the weight spoils memory that is others'.
 
     oneDNN's does so for one position of the kernel and pictures taken in strides, of less than 16
-    channels, if they lie channels last (uxlfoundation/oneDNN#6035). A dense call on the positions
-    that count takes as long, and less in row-major memory: 1/1.0 to 1/2.7 (2.13, AVX-512). Signals,
-    volumes, groups, padding and transposed calls get other kernels (random ones, each allocation
-    before a page that may not be touched).
+    channels, if they lie channels last: it has memory for these, and counts in blocks of 16, with
+    AVX2 of 8 (uxlfoundation/oneDNN#6035). Then it is a dense call on the positions that count.
+    Signals, volumes, groups, padding and transposed calls get other kernels (random ones, each
+    allocation before a page that may not be touched).
 
     Not where a program is exported: it could not prove that the positions are there.
     """
-    single = {*call.kernel_size} == {1} != {*call.stride}
+    single = {*call.kernel_size} == {1} != {*call.stride} and call.in_channels < BLOCK
     dense = call.groups == 1 and not (call.transposed or call.padded)
     exported = call.symbolic and torch.compiler.is_exporting()
     return call.rank == 2 and call.device == "cpu" and single and dense and not exported

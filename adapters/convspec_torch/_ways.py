@@ -21,6 +21,9 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
   sample (:mod:`convspec_torch._depthwise`).
 - The gradient by the input of a depthwise volume, or of a dilated signal or picture, is 1.7 to 40
   times as fast as a convolution of the same kind.
+- A 1x1 kernel that takes a picture in strides is, with its gradients, 1.8 times as fast in the mean
+  of 156 as a dense one of the positions that count, forward 1.0, if rows lie end to end; with
+  channels last 1.0 and 0.9.
 - Depthwise signals, and pictures in rows, that are padded by 7 and more at both ends of the last
   axis are 4 to 30 times as fast if that is done beforehand, dilated ones 1.2 to 9 times.
 - A volume's output of 32 MB and more costs more in page faults than in arithmetic; in pieces it is
@@ -65,6 +68,10 @@ EXCHANGED_WORTHWHILE = 2**22
 #: Depthwise calls, from so many multiplications on.
 WORTHWHILE = 2**21
 VOLUMES_WORTHWHILE = 2**22
+
+#: 1x1 kernels with strides, from so many multiplications and output positions of a sample on.
+SPREAD_WORTHWHILE = 2**21
+SPREAD_POSITIONS = 49
 
 #: Large outputs of volumes with so many times as many channels as the input.
 WIDER = 4
@@ -214,8 +221,21 @@ def wide(call: Call) -> bool:
     return bool(call.padding[-1][0] >= _depthwise.WIDE) and _usual(call)
 
 
+def spread(call: Call) -> bool:
+    """Whether the positions that count had better be taken beforehand, unless channels lie last."""
+    single = {*call.kernel_size} == {1} != {*call.stride}
+    if call.rank != 2 or not single or call.groups > 1 or call.padded or call.transposed:
+        return False
+    if any(type(size) is not int for size in (call.batch, *call.output_size)) or not _usual(call):
+        return False
+    many = call.multiplications >= SPREAD_WORTHWHILE
+    return many and prod(call.output_size) >= SPREAD_POSITIONS
+
+
 def notes(call: Call) -> tuple[str, ...]:
-    """What :func:`own` and :func:`wide` do, for ``explain``."""
+    """What :func:`own`, :func:`wide` and :func:`spread` do, for ``explain``."""
+    if spread(call):
+        return ("stride: the positions that count beforehand, unless channels lie last",)
     beforehand = f"padding: zeros of axis {call.spatial[-1]} beforehand"
     if call.rank == 2 and call.dilation[-1] == 1:
         beforehand += ", unless channels lie last"
