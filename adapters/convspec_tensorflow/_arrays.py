@@ -92,7 +92,7 @@ def checks(conditions: Iterable[Condition], sizes: Sizes | None) -> list[Any]:
         small, large = sizes(condition.small), sizes(condition.large)
         told = [condition.message, "Condition x <= y did not hold:", small, large]
         found.append(tf.debugging.Assert(small <= large, told))
-    return [operation for operation in found if operation is not None]  # None: known to hold
+    return found
 
 
 def tied(a: Any, b: Any) -> Any:

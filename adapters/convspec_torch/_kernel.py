@@ -16,7 +16,7 @@ from ._arrays import row_major
 from ._depthwise import padded
 from ._few import CONV, ONEDNN, lies_last
 from ._slow import small
-from ._ways import Ways, spread, ways, wide
+from ._ways import Ways, picks, ways, wide
 
 #: Channels of a block of oneDNN's with AVX-512.
 BLOCK = 16
@@ -47,8 +47,8 @@ def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
         recorded: the function of a call that has ways of its own, or None.
     """
     plain = _chosen(call, direct=direct, recorded=recorded)
-    if spread(call):
-        before, left = every(call), of_every(call)
+    if picks(call):
+        before, left = picked(call), of_picked(call)
     elif wide(call):
         before, left = partial(padded_for, call=call), of_padded(call)
     else:
@@ -128,13 +128,13 @@ def _plain_step(call: Call, *, direct: bool) -> Step:
     return Step(careful)
 
 
-def every(call: Call) -> Callable[[Any], Any]:
+def picked(call: Call) -> Callable[[Any], Any]:
     """The positions of x that a 1x1 kernel with strides takes, or x where its channels lie last."""
     index = (..., *(slice(None, None, step) for step in call.stride))
     return lambda x: x if lies_last(x) else x[index]
 
 
-def of_every(call: Call) -> Call:
+def of_picked(call: Call) -> Call:
     """The dense call of these."""
     return replace(call, stride=(1,) * call.rank, input_size=call.output_size)
 

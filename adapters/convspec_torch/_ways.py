@@ -70,8 +70,8 @@ WORTHWHILE = 2**21
 VOLUMES_WORTHWHILE = 2**22
 
 #: 1x1 kernels with strides, from so many multiplications and output positions of a sample on.
-SPREAD_WORTHWHILE = 2**21
-SPREAD_POSITIONS = 49
+PICKED_WORTHWHILE = 2**21
+PICKED_POSITIONS = 49
 
 #: Large outputs of volumes with so many times as many channels as the input.
 WIDER = 4
@@ -152,7 +152,7 @@ def own(call: Call) -> Choice:
         return NONE
     sizes = [lo for lo, _ in call.padding], call.dilation
     if call.transposed:
-        way, words = _apart(call, call.output_size, call.out_channels, call.in_channels)
+        way, words = _strided(call, call.output_size, call.out_channels, call.in_channels)
         return (_biased(way), f"few: {words}") if way else NONE
     if _few_dense(call, call.out_channels):
         return _biased(lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"
@@ -177,7 +177,7 @@ def by_x(call: Call) -> Choice:
         return (lambda g, w: _depthwise.by_x(g, w, *sizes)), "input: a convolution"
     if call.rank > 1 and _few_dense(call, call.in_channels):
         return _onto(call, call.input_size), "input: a sum of shifted products"
-    way, words = _apart(call, call.input_size, call.in_channels, call.out_channels)
+    way, words = _strided(call, call.input_size, call.in_channels, call.out_channels)
     return (way, f"input: {words}") if way else NONE
 
 
@@ -221,20 +221,20 @@ def wide(call: Call) -> bool:
     return bool(call.padding[-1][0] >= _depthwise.WIDE) and _usual(call)
 
 
-def spread(call: Call) -> bool:
+def picks(call: Call) -> bool:
     """Whether the positions that count had better be taken beforehand, unless channels lie last."""
     single = {*call.kernel_size} == {1} != {*call.stride}
     if call.rank != 2 or not single or call.groups > 1 or call.padded or call.transposed:
         return False
     if any(type(size) is not int for size in (call.batch, *call.output_size)) or not _usual(call):
         return False
-    many = call.multiplications >= SPREAD_WORTHWHILE
-    return many and prod(call.output_size) >= SPREAD_POSITIONS
+    many = call.multiplications >= PICKED_WORTHWHILE
+    return many and prod(call.output_size) >= PICKED_POSITIONS
 
 
 def notes(call: Call) -> tuple[str, ...]:
-    """What :func:`own`, :func:`wide` and :func:`spread` do, for ``explain``."""
-    if spread(call):
+    """What :func:`own`, :func:`wide` and :func:`picks` do, for ``explain``."""
+    if picks(call):
         return ("stride: the positions that count beforehand, unless channels lie last",)
     beforehand = f"padding: zeros of axis {call.spatial[-1]} beforehand"
     if call.rank == 2 and call.dilation[-1] == 1:
@@ -302,12 +302,14 @@ def _exchanged(call: Call) -> bool:
     return many and bool(call.multiplications >= EXCHANGED_WORTHWHILE)
 
 
-def _apart(call: Call, size: Sequence[Any], channels: int, others: int) -> Choice:
+def _strided(call: Call, size: Sequence[Any], channels: int, others: int) -> Choice:
     """A transposed convolution with strides, of so many ``others`` to so many channels."""
-    if not _few_apart(call, channels, others) or _adds_up(call, channels, others, last=False):
+    if not _few_apart(call, channels, others) or _sums_cost_more(
+        call, channels, others, last=False
+    ):
         return NONE
     way, words = _onto(call, size), "a sum of shifted products"
-    if not _adds_up(call, channels, others, last=True):
+    if not _sums_cost_more(call, channels, others, last=True):
         return way, words
     return (
         lambda x, w: None if _few.lies_last(x) else way(x, w),
@@ -315,7 +317,7 @@ def _apart(call: Call, size: Sequence[Any], channels: int, others: int) -> Choic
     )
 
 
-def _adds_up(call: Call, channels: int, others: int, *, last: bool) -> bool:
+def _sums_cost_more(call: Call, channels: int, others: int, *, last: bool) -> bool:
     """Whether it takes longer to add up the products where they belong than aten's call does.
 
     None are added up by the kernel itself along a last axis with a stride, or with one tap.
