@@ -20,7 +20,7 @@ from convspec.plan import Call, Step
 from convspec.problem import Problem
 from convspec.toolkit import PlanBackend
 
-from . import _arrays, _operators, _snippets, _ways
+from . import _arrays, _operators, _snippets, _uneven, _ways
 from ._autograd import differentiable
 from ._dtensor import takes_shards, without_shards
 from ._guards import guard_of
@@ -144,7 +144,9 @@ class TorchBackend(PlanBackend):
         lowered = super().plan(problem, env)
         if env.traced:
             return lowered
-        told = [note for call in lowered.calls for note in _ways.notes(call)]
+        told = [
+            note for call in lowered.calls for note in (*_uneven.notes(call), *_ways.notes(call))
+        ]
         return replace(lowered, notes=tuple(dict.fromkeys([*lowered.notes, *told])))
 
     def prepare(self, problem: Problem, env: Environment) -> Kernel:

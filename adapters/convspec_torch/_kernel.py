@@ -16,6 +16,7 @@ from ._arrays import row_major
 from ._depthwise import padded
 from ._few import CONV, ONEDNN, lies_last
 from ._slow import small
+from ._uneven import counts, evened, of_evened, plain_sizes, uneven
 from ._ways import Ways, picks, ways, wide
 
 #: Channels of a block of oneDNN's with AVX-512.
@@ -31,6 +32,9 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
     if wide(call):
         more = padded_for(x, call)
         x, call = more, call if more is x else of_padded(call)
+    if uneven(call) and counts(call):
+        call = plain_sizes(call)
+        return evened(call, partial(conv, call=of_evened(call)))(x, w, b)
     function, rest = _plain(call)
     if 1 in w.shape:
         w = row_major(w)
@@ -46,19 +50,22 @@ def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
         direct: whether oneDNN may be asked by name.
         recorded: the function of a call that has ways of its own, or None.
     """
-    plain = _chosen(call, direct=direct, recorded=recorded)
+    chosen = partial(_chosen, direct=direct, recorded=recorded)
+    plain = chosen(call)
+    if uneven(call):
+        even, odd = evened(call, _whole(chosen(of_evened(call)))), _whole(plain)
+        return Step(lambda *given: (even if counts(call) else odd)(*given))
     if picks(call):
         before, left = picked(call), of_picked(call)
     elif wide(call):
         before, left = partial(padded_for, call=call), of_padded(call)
     else:
         return plain
-    inner = _chosen(left, direct=direct, recorded=recorded)
+    function, inner = _whole(plain), _whole(chosen(left))
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
         other = before(x)
-        function, rest = plain if other is x else inner
-        return function(other, w, b, *rest) if b is not None else function(other, w, *rest)
+        return (function if other is x else inner)(other, w, b)
 
     return Step(run)
 
@@ -67,6 +74,12 @@ def _chosen(call: Call, *, direct: bool, recorded: Recorded) -> Step:
     plain = _plain_step(call, direct=direct)
     function = recorded(call, _ways_beside(call, plain))
     return plain if function is None else Step(function)
+
+
+def _whole(step: Step) -> Callable[..., Any]:
+    """The function of x, weight and bias or None."""
+    function, rest = step
+    return lambda x, w, b=None: function(x, w, *(() if b is None else (b,)), *rest)
 
 
 def ways_of(call: Call) -> Ways:

@@ -27,6 +27,7 @@ from ._arrays import name_of
 from ._few import LAST, lies_last
 from ._guards import PLAIN
 from ._kernel import conv, gradients, of_padded, padded_for, ways_of
+from ._uneven import uneven
 from ._ways import WORTHWHILE, Ways, alone, wide
 
 Gradients = tuple[Tensor, Tensor, Tensor]
@@ -109,6 +110,8 @@ def of_any_size(call: Call) -> Callable[..., Any]:
         return conv
 
     def run(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
+        if uneven(call):
+            return conv(x, w, b, call=call)
         more = padded_for(x, call) if beforehand else x
         found = gains if more is x else gains_padded
         if found and found.used(more, w):

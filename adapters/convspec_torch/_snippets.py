@@ -10,9 +10,20 @@ from convspec.snippets import example_text, index_text, tuple_text
 
 from ._arrays import MODES
 from ._slow import small
+from ._uneven import ends, of_evened, uneven
 
 
 def conv(x: str, w: str, b: str | None = None, *, call: Call) -> str:
+    if not uneven(call):
+        return _conv(x, w, b, call)
+    even, amounts = of_evened(call), tuple_text(ends(call))
+    if not call.transposed:
+        return _conv(f"F.pad({x}, {amounts})", w, b, even)
+    y = f"F.pad({_conv(x, w, None, even)}, {amounts})"
+    return y if b is None else f"{y} + {b}.reshape{tuple_text((-1, *[1] * call.rank))}"
+
+
+def _conv(x: str, w: str, b: str | None, call: Call) -> str:
     if small(call):
         values = (tuple(lo for lo, _ in call.padding), call.stride, call.dilation)
         amounts = ", ".join(map(tuple_text, values))

@@ -77,7 +77,7 @@ PICKED_POSITIONS = 49
 WIDER = 4
 
 #: Whether torch has oneDNN.
-ONEDNN = torch.backends.mkldnn.is_available()
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
 
 Way = Callable[[Any, Any], Any]
 #: A way, and what it does in words; None and nothing where aten's is as fast.
@@ -252,7 +252,7 @@ def _usual(call: Call) -> bool:
     if call.device != "cpu" or call.dtype != "float32" or call.symbolic or call.rank > 3:
         return False
     plain = {*call.input_dilation} == {1} and all(lo == hi >= 0 for lo, hi in call.padding)
-    return plain and ONEDNN and alone()
+    return plain and HAS_ONEDNN and alone()
 
 
 def alone() -> bool:
