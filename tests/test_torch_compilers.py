@@ -134,6 +134,18 @@ def test_regions_that_are_compiled_once() -> None:
     assert torch.equal(twice(*given), 2 * spec(*given))
 
 
+def test_the_gradient_by_one_channel_of_an_unknown_size() -> None:
+    """Inductor can't tell the order of a view whose strides are symbols, as a program's result."""
+    spec = ConvSpec(1, 6, 3, 2, 1, layout="NCHW")
+    run = torch.compile(spec, fullgraph=True, dynamic=True)
+    _, w, b = arrays(spec)
+    for size in (11, 8):
+        x = arrays(spec, size)[0].requires_grad_()
+        (got,) = torch.autograd.grad(run(x, w, b).sum(), x)
+        (expected,) = torch.autograd.grad(spec(x, w, b).sum(), x)
+        assert torch.equal(got, expected)
+
+
 def test_circular_padding_of_an_unknown_size_knows_its_reach() -> None:
     spec = ConvSpec(4, 6, 9, 2, "same", padding_mode="circular", layout="NCW")
     run = torch.compile(spec, fullgraph=True, backend="eager", dynamic=True)

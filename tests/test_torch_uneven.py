@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from convspec import ConvSpec
 from convspec.backend import Environment
@@ -207,6 +207,7 @@ def calls(draw: st.DrawFn) -> tuple[ConvSpec, tuple[int, ...]]:
     return spec, (draw(st.integers(1, 2)), 2 * groups, *size)
 
 
+@settings(deadline=None)
 @given(calls())
 def test_the_same_numbers_by_a_width_that_the_stride_divides(
     drawn: tuple[ConvSpec, tuple[int, ...]],

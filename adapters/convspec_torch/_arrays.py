@@ -68,6 +68,11 @@ def row_major(array: Any) -> Any:
     return array.reshape(-1).reshape(array.shape)
 
 
+def copied(array: Any) -> Any:
+    """``array`` with row-major strides throughout, and its gradient, by a copy of each."""
+    return array.clone(memory_format=torch.contiguous_format)
+
+
 def _wrapped(x: Any, pairs: Any) -> Any:
     """Circular padding of (N, C, space) by amounts that are not known, perhaps zero.
 

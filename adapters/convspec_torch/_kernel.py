@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (PyTorch's own habit)
 
 from convspec.plan import Call, Step
 
-from ._arrays import row_major
+from ._arrays import copied, row_major
 from ._depthwise import padded
 from ._few import CONV, ONEDNN, lies_last
 from ._slow import small
@@ -40,7 +40,8 @@ def conv(x: Any, w: Any, b: Any = None, *, call: Call) -> Any:
         w = row_major(w)
     if not _ambiguous(call):
         return function(x, w, b, *rest)
-    return row_major(function(row_major(x), w, b, *rest))
+    # Copies: of a view of unknown strides as the result of a program Inductor can't tell the order.
+    return copied(function(copied(x), w, b, *rest))
 
 
 def step(call: Call, *, direct: bool, recorded: Recorded) -> Step:
