@@ -177,9 +177,13 @@ def test_a_single_channel_is_taken_as_it_lies(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("stride", [(2, 2), (1, 3)])
-def test_strided_points_are_dense(layout: str, stride: tuple[int, int]) -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_strided_points_are_dense(layout: str, stride: tuple[int, int], transposed: bool) -> None:
     """oneDNN's gradient by the weight would write beyond its memory (KNOWN_UPSTREAM.md)."""
-    spec = ConvSpec(3, 2, 1, stride, bias=False, layout=layout)
+    extra = tuple(s - 1 for s in stride) if transposed else 0
+    spec = ConvSpec(
+        3, 2, 1, stride, bias=False, layout=layout, transposed=transposed, output_padding=extra
+    )
     shape = (2, 3, 9, 10) if layout == "NCHW" else (2, 9, 10, 3)
     env = Environment("float32", "float32")
     (call,) = TorchBackend().plan(resolve(spec, shape, None), env).calls

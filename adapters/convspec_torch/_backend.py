@@ -123,7 +123,11 @@ class TorchBackend(PlanBackend):
             return "padding"
         if call.device == "cpu" and call.dtype == "float32" and ends_meet(call):
             return "padding"
-        return "stride" if writes_elsewhere(call) else ""
+        if not writes_elsewhere(call):
+            return ""
+        if not call.transposed:
+            return "stride"
+        return "transposed" if call.symbolic else "phases"  # residues want sizes that are known
 
     def pads(self, mode: str, rank: int, dtype: str) -> bool:
         return rank <= 3 and dtype in ("float32", "float64")

@@ -199,14 +199,16 @@ def writes_elsewhere(call: Call) -> bool:
 
     oneDNN's does so for one position of the kernel and pictures taken in strides, of less than 16
     channels, if they lie channels last: it has memory for these, and counts in blocks of 16, with
-    AVX2 of 8 (uxlfoundation/oneDNN#6035). Then it is a dense call on the positions that count.
-    Signals, volumes, groups, padding and transposed calls get other kernels (random ones, each
-    allocation before a page that may not be touched).
+    AVX2 of 8 (uxlfoundation/oneDNN#6035). Then it is a dense call on the positions that count, or
+    whose result these are; a transposed call's pictures are what it gives. Signals, volumes,
+    groups and padding get other kernels (random ones, each allocation before a page that may not be
+    touched).
 
     Not where a program is exported: it could not prove that the positions are there.
     """
-    single = {*call.kernel_size} == {1} != {*call.stride} and call.in_channels < BLOCK
-    dense = call.groups == 1 and not (call.transposed or call.padded)
+    channels = call.out_channels if call.transposed else call.in_channels
+    single = {*call.kernel_size} == {1} != {*call.stride} and channels < BLOCK
+    dense = call.groups == 1 and all(pair == (0, 0) for pair in call.padding)
     exported = call.symbolic and torch.compiler.is_exporting()
     return call.rank == 2 and call.device == "cpu" and single and dense and not exported
 
