@@ -84,6 +84,23 @@ def test_any_number_of_samples(name: str, space: bool) -> None:
         assert batch > 0 or not any(np.any(array) for array in found)
 
 
+def test_a_gradient_that_is_known_to_be_of_no_samples() -> None:
+    """In a graph of any number: oneDNN would give what follows from it another shape."""
+    spec = ConvSpec(16, 3, 3, padding=1, transposed=True, layout="NHWC", bias=False)
+    size, w = [None, 6, 7, 16], tf.ones(spec.weight_shape)
+
+    @tf.function(input_signature=[tf.TensorSpec(size)])
+    def run(x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        with tf.GradientTape() as tape:
+            tape.watch([x, w])
+            y = spec(x, w)
+        return y, *tape.gradient(y, [x, w], output_gradients=tf.zeros((0, 6, 7, 3)))
+
+    y, dx, dw = run(tf.zeros((0, *size[1:])))
+    assert (y.shape, dx.shape) == ((0, 6, 7, 3), (0, 6, 7, 16))
+    assert not np.any(dw)
+
+
 def needed(found: list[tf.Tensor]) -> list[str]:
     """The types of the operations that these are computed of."""
     seen: dict[Any, str] = {}

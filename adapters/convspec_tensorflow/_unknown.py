@@ -22,7 +22,8 @@ def shaping(shape: Sequence[Any]) -> Callable[[Any], Any]:
     axis, that of the samples.
 
     oneDNN gives the result of no samples the shape of its input. Graphs leave out what changes no
-    shape that they know, so they are not to know it meanwhile.
+    shape that they know, so they are not to know it meanwhile; where they know that there are no
+    samples, as of a gradient that was given, they get nothing of that shape.
     """
     sizes: Any = [-1, *shape[1:]]
     known = all(isinstance(size, int) for size in sizes)
@@ -30,6 +31,8 @@ def shaping(shape: Sequence[Any]) -> Callable[[Any], Any]:
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def shaped(y: Any) -> Any:
+        if y.shape.rank and y.shape[0] == 0:
+            return tf.zeros(tf.concat([[0], sizes[1:]], 0), y.dtype), shaped
         unknown = tf.raw_ops.PlaceholderWithDefault(input=y, shape=tf.TensorShape(None))
         return tf.raw_ops.Reshape(tensor=unknown, shape=sizes), shaped
 
