@@ -57,7 +57,7 @@ def overrun(call: Call) -> Size:
     if call.dtype in HALF:
         depth += depth % 2
     room: Size = call.groups * depth
-    last: Size = 0  # the position of the last row, then that behind the last one written
+    last: Size = 0  # position of the output, with an overhang at both ends of each axis
     for n, m, k, s, (p, _) in zip(
         wide, narrow, call.kernel_size, call.stride, call.padding, strict=True
     ):
