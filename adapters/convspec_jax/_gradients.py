@@ -36,7 +36,7 @@ from convspec.plan import Call
 
 from . import _ynnpack
 from ._kernel import conv, misread, sized
-from ._point import by_product, pointwise, product
+from ._point import by_product, is_product, product
 
 #: From so many output positions on; and of so many a part, if there are not too many parts.
 POSITIONS = 2**14
@@ -110,7 +110,7 @@ def _rule(call: Call) -> Any:
     """
     if call.device != "cpu" or call.dtype != "float32" or call.groups > 1:
         return None
-    if pointwise(call):
+    if is_product(call):
         return product if call.rank > 1 and call.multiplications >= WORTHWHILE else None
     if not sized(call):
         return None

@@ -33,16 +33,15 @@ POSITIONS = 256
 DATA = 3.5
 
 
-def pointwise(call: Call) -> bool:
+def is_product(call: Call) -> bool:
     """Whether a call of known sizes is a matrix product."""
-    single = set(call.kernel_size) == set(call.stride) == {1} and not call.padded
-    plain = all(step == 1 for step in call.input_dilation) and not call.transposed
-    return single and plain and call.groups == 1 and sized(call)
+    plain = {*call.input_dilation} == {1} and not (call.padded or call.transposed)
+    return call.pointwise and plain and call.groups == 1 and sized(call)
 
 
 def by_product(call: Call) -> bool:
     """Whether a call on one CPU device is faster so, together with its gradients."""
-    if call.device != "cpu" or call.dtype != "float32" or not pointwise(call):
+    if call.device != "cpu" or call.dtype != "float32" or not is_product(call):
         return False
     flat = _flat(call) and call.rank > 1 and call.multiplications >= FLAT_WORTHWHILE
     return per_sample(call) or flat

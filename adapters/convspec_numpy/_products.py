@@ -26,7 +26,7 @@ def rows(call: Call) -> Callable[[Any, Any], Any]:
     """x (N, space, C), w (space, I, O) -> y (N, space, O)."""
     rank, groups = call.rank, call.groups
     inner, each, channels = _inner(call), call.out_channels // groups, call.in_channels // groups
-    windows_of, pointwise = _windows(call, 1), _pointwise(call)
+    windows_of, pointwise = _windows(call, 1), call.pointwise
     order = (*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)
     copies = 1 if groups == 1 else 2
     size = inner * groups * copies * _blocks.itemsize(call)
@@ -62,7 +62,7 @@ def columns(call: Call) -> Callable[[Any, Any], Any]:
     """x (N, C, space), w in any order -> y (N, O, space) or (N, space, O)."""
     rank, groups = call.rank, call.groups
     inner, each = _inner(call), call.out_channels // groups
-    windows_of, pointwise = _windows(call, 2), _pointwise(call)
+    windows_of, pointwise = _windows(call, 2), call.pointwise
     order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
     w_order = [call.w_layout.index(letter) for letter in f"OI{call.spatial}"]
     size = inner * groups * _blocks.itemsize(call)
@@ -113,10 +113,6 @@ class _Gather:
 def _inner(call: Call) -> int:
     """The length of the sum for one output: taps times input channels of a group."""
     return prod(call.kernel_size) * (call.in_channels // call.groups)
-
-
-def _pointwise(call: Call) -> bool:
-    return all(k == s == 1 for k, s in zip(call.kernel_size, call.stride, strict=True))
 
 
 def _windows(call: Call, first: int) -> Callable[[Any], Any]:

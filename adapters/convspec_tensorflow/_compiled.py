@@ -45,7 +45,7 @@ from convspec.problem import Problem
 from convspec.xla import STACKED_CHANNELS
 
 from ._arrays import recording, watched
-from ._point import pointwise
+from ._point import is_product
 from ._slow import onednn
 
 Function = Callable[..., Any]
@@ -88,7 +88,7 @@ def by_xla(problem: Problem, own: Lowered, under_xla: Lowered) -> bool:
         return True  # elementwise products
     if _moved(problem, own) < MOVED:
         return False
-    if _alike(own, under_xla) or pointwise(problem):
+    if _alike(own, under_xla) or is_product(problem):
         return True
     if problem.rank > 2:
         few = problem.rank == 3 and problem.in_channels <= STACKED_CHANNELS
@@ -121,7 +121,7 @@ def _alike(one: Lowered, other: Lowered) -> bool:
 
 def _moved(problem: Problem, lowered: Lowered) -> int:
     """How many elements of data are copied into the order that tf.nn takes, or would be."""
-    if pointwise(problem):  # a plan of matrix products leaves them where they are
+    if is_product(problem):  # a plan of matrix products leaves them where they are
         sides = problem.in_channels + problem.out_channels
         each = prod(problem.input_shape) // problem.in_channels
         return 0 if problem.layout.endswith("C") else each * sides

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from math import prod
 
+from convspec.geometry import pointwise
 from convspec.plan import Call
 from convspec.problem import Problem
 from convspec.symbols import known
@@ -45,10 +46,9 @@ ROWS = 2**11
 WIDE = 16
 
 
-def pointwise(what: Call | Problem) -> bool:
-    """Whether the kernel has one position and no strides, and there is one group."""
-    ones = what.rank > 0 and {*what.kernel_size, *what.stride} == {1}
-    return ones and what.groups == 1
+def is_product(what: Call | Problem) -> bool:
+    """Whether a matrix product computes it, but for padding."""
+    return what.rank > 0 and what.groups == 1 and pointwise(what.kernel_size, what.stride)
 
 
 def stays_first(problem: Problem, *, gradients: bool) -> bool:
@@ -58,7 +58,7 @@ def stays_first(problem: Problem, *, gradients: bool) -> bool:
         gradients: whether what counts is the time of the call and its gradients together.
     """
     orders = (problem.layout, problem.output_layout)
-    if not pointwise(problem) or any(order.replace("N", "")[0] != "C" for order in orders):
+    if not is_product(problem) or any(order.replace("N", "")[0] != "C" for order in orders):
         return False
     if not known(*problem.output_size):
         return False
@@ -74,14 +74,14 @@ def by_product(call: Call, *, gradients: bool) -> bool:
     Args:
         gradients: whether what counts is the time of the call and its gradients together.
     """
-    if call.device != "cpu" or not (pointwise(call) and known(*call.output_size)):
+    if call.device != "cpu" or not (is_product(call) and known(*call.output_size)):
         return False
     return call.x_layout[1] == "C" or by_rows(call, gradients=gradients)
 
 
 def by_rows(call: Call, *, gradients: bool) -> bool:
     """Whether a call of a 1x1 kernel is faster as one product of all positions, channels last."""
-    if call.dtype != "float32" or not pointwise(call):
+    if call.dtype != "float32" or not is_product(call):
         return False
     call = call.least
     if gradients or not onednn():

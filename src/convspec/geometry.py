@@ -7,6 +7,8 @@ e = d*(k-1)+1 the extent of the dilated kernel.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .symbols import Size, largest, residue
 
 Pair = tuple[Size, Size]
@@ -15,6 +17,11 @@ Pair = tuple[Size, Size]
 def extent(kernel: Size, dilation: Size) -> Size:
     """e: how far a dilated kernel reaches, ends included."""
     return dilation * (kernel - 1) + 1
+
+
+def pointwise(kernel: Sequence[Size], stride: Sequence[Size]) -> bool:
+    """Whether each output is made of the channels of one input alone, its own."""
+    return all(n == 1 for n in (*kernel, *stride))
 
 
 def same_padding(n: Size, e: Size, s: Size, *, lower: bool = False) -> Pair:

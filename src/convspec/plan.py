@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NamedTuple
 
-from .geometry import Pair, extent
+from .geometry import Pair, extent, pointwise
 from .symbols import Size, Sizes, known, largest, symbolic
 
 #: The operations an adapter supplies, each as ``f(*arrays, **params)``.
@@ -152,6 +152,11 @@ class Call:
             name: tuple(getattr(self, name)[i] for i in places) for name in PER_AXIS
         }
         return replace(self, **changes)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the kernel has one position and no strides."""
+        return pointwise(self.kernel_size, self.stride)
 
     @property
     def extents(self) -> tuple[int, ...]:

@@ -72,7 +72,8 @@ def faster(call: Call, *, gradients: bool) -> str:
         return "groups" if dense else ""
     if call.groups > 1:
         return _grouped(call, gradients=gradients)
-    if call.rank != 3 or _product(call) or not _worthwhile(call, WORTHWHILE) or not _merges(call):
+    product = call.pointwise and not call.padded
+    if call.rank != 3 or product or not _worthwhile(call, WORTHWHILE) or not _merges(call):
         return ""
     if call.in_channels <= STACKED_CHANNELS:
         return "stack"
@@ -130,8 +131,3 @@ def _merges(call: Call) -> bool:
     term, number = depth.terms
     divided = term.expression[0] == "//"  # which JAX does not multiply out
     return bool(number >= 0 and (divided or term.sign == 1))
-
-
-def _product(call: Call) -> bool:
-    """Whether XLA makes a matrix product of it."""
-    return not call.padded and set(call.kernel_size) == set(call.stride) == {1}
