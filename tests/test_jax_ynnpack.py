@@ -32,7 +32,7 @@ SPECS = [
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps are doubled wherever YNNPACK may get a call, as if it was always the slower one."""
-    for name in ("IN_CHANNELS", "OUT_CHANNELS", "WORTHWHILE"):
+    for name in ("IN_CHANNELS", "OUT_CHANNELS", "COPIED_OUT_CHANNELS", "WORTHWHILE"):
         monkeypatch.setattr(_ynnpack, name, 1)
     monkeypatch.setattr(_ynnpack, "used", lambda: True)
     for name in ("GROUPED", "WORTHWHILE"):
@@ -95,7 +95,10 @@ def test_what_xla_would_misread_is_padded_beforehand() -> None:
         (ConvSpec(64, 64, (3, 3)), (1, 64, 200, 200), True),
         (ConvSpec(32, 8, (3, 3)), (4, 32, 64, 64), True),
         (ConvSpec(32, 8, (3, 3), padding=1), (4, 32, 64, 64), False),  # few output channels
-        (ConvSpec(64, 64, (3, 3), padding=1), (1, 64, 200, 200), False),  # on all cores
+        (ConvSpec(64, 64, (3, 3), padding=1), (1, 64, 100, 100), False),  # on all cores
+        (ConvSpec(32, 64, (3, 3), padding=1), (1, 32, 100, 100), True),
+        (ConvSpec(32, 32, (3, 3), padding=1), (4, 32, 64, 64), False),  # copied anyway
+        (ConvSpec(32, 32, (3, 3), padding=1, layout="NHWC"), (4, 64, 64, 32), True),
         (ConvSpec(3, 64, (7, 7), 2, 3), (8, 3, 224, 224), False),
         (ConvSpec(64, 64, (3, 3), padding=1), (1, 64, 8, 8), False),
         (ConvSpec(64, 64, (3, 3), padding=2), (1, 64, 56, 56), False),  # a larger output
