@@ -175,6 +175,17 @@ def test_one_native_call_and_nothing_else() -> None:
     assert [equation.primitive.name for equation in equations] == ["conv_general_dilated"]
 
 
+def test_what_is_transformed_and_not_compiled_is_one_program() -> None:
+    """Not one for each operation, of which groups take many, with their gradients."""
+    spec = ConvSpec(16, 16, 3, padding=1, groups=4, layout="NWC")
+    x, w, b = jnp.ones((2, 20, 16)), jnp.ones(spec.weight_shape), jnp.ones(16)
+    y, gradients = jax.vjp(spec, x, w, b)
+    equations = jax.make_jaxpr(gradients)(y).eqns
+    assert [equation.primitive.name for equation in equations] == ["jit"]
+    inside = jax.make_jaxpr(spec)(x, w, b).eqns  # of another
+    assert "jit" not in {equation.primitive.name for equation in inside}
+
+
 def test_functional_form_under_jit() -> None:
     spec = SPECS["dilated"]
     x, w, _ = arrays(spec)

@@ -19,6 +19,13 @@ def platform_of(x: Any) -> str:
     return str(next(iter(x.devices())).platform)
 
 
+def at_hand(x: Any) -> bool:
+    """Whether there is an array already, behind the tracers of derivatives: no program is made."""
+    while isinstance(x, jax.core.Tracer):
+        x = getattr(x, "primal", None)
+    return isinstance(x, jax.Array)
+
+
 def pad(x: Any, *, pairs: Any, mode: str) -> Any:
     if any(type(amount) is not int for pair in pairs for amount in pair):
         return _pad_symbolic(x, pairs)

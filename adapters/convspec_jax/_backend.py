@@ -158,12 +158,18 @@ class JaxBackend(PlanBackend):
 
 
 def _told(kernel: Kernel) -> Kernel:
-    """The kernel, and what it has to know of symbolic sizes in a ``ConvSpecError``."""
+    """The kernel, and what it has to know of symbolic sizes in a ``ConvSpecError``.
+
+    As a part of a program it leaves nothing but its operations. What is differentiated outside
+    of any is one program, and its gradients another, instead of one for each operation.
+    """
+    program = jax.jit(kernel)
 
     @wraps(kernel)
     def told(*arrays: Any, **options: Any) -> Any:
         try:
-            return kernel(*arrays, **options)
+            run = kernel if options or not all(map(_arrays.at_hand, arrays)) else program
+            return run(*arrays, **options)
         except jax.errors.InconclusiveDimensionOperation as error:
             asked = re.search(r"comparison '(.*?)' (>=|==) '(.*?)'", str(error))
             known = " ".join(asked.groups()) if asked else ""
