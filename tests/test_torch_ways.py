@@ -119,6 +119,12 @@ CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
     "to two, 1-D": (ConvSpec(24, 2, (7,), padding=3), (2, 9000), "", "weight: with"),
     "from two": (ConvSpec(2, 32, (3, 5), padding=(1, 2)), (2, 100, 101), "", "input: a sum"),
     "from one, 3-D": (ConvSpec(1, 16, (3, 3, 3), padding=1), (1, 40, 41, 30), "", "input: a sum"),
+    "to two, 3-D": (
+        ConvSpec(24, 2, (3, 1, 3), padding=(1, 0, 1)),
+        (1, 30, 31, 32),
+        "",
+        "weight: with input and output exchanged, unless channels lie last",
+    ),
     "from three, strided": (
         ConvSpec(3, 64, (7, 7), stride=2, padding=3),
         (1, 190, 181),

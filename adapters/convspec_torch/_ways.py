@@ -9,12 +9,14 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
   0.8 to 9 times, 2.0 in the mean, onto more 0.4 to 4. With strides, that differ or not, pictures
   are 2.1 times as fast in the mean of 610, 0.95 the least, volumes 1.8 in that of 138, 0.8; by
   vectors of 8 2.0 of 769, 0.9, and 1.9 of 174, 0.7. Where the sums themselves are what takes long,
-  of three and four channels, 0.5 to 1.4: these are left out.
+  of three and four channels, 0.5 to 1.4: these are left out. So are dense volumes whose
+  channels lie last where little is shared (0.4 to 1.3); the others, in both orders, are 2.1 to 2.6
+  times as fast in the mean of 1370.
 - The gradient by the weight of a convolution onto up to four channels, of 16 and more and without
   strides, is 0.7 to 12 times as fast with the input and the output exchanged, 2.4 in the mean of
-  226; by vectors of 8 onto one or two 0.8 to 28 times, 2.3 in that of 74. Onto one that lies last
-  0.4 to 7 times, but there aten's would need a copy of x. Volumes of 16 that lie last (0.4 to 10)
-  are left out.
+  226; by vectors of 8 onto one or two 0.8 to 28 times, 2.3 in that of 74. Of volumes 1.9 in that of
+  302, 0.35 the least; if they lie last, of one sample and few taps, 0.2 to 1.2: these are left out.
+  Onto one channel that lies last 0.4 to 7 times, but there aten's would need a copy of x.
 - The gradient by the weight of a depthwise signal is 2 to 9 times as fast upright, that of a
   picture whose kernel is more than three columns wide 1.2 to 10 times by three columns at a time,
   that of a volume 1.2 to 30 times by its planes, if its rows lie end to end in memory or it is one
@@ -50,6 +52,9 @@ from ._autograd import convolution, noticed, watched
 #: Up to as many channels are few; without strides only as many as a vector of 16 gains from.
 FEW_CHANNELS = 4
 FEW_DENSE_CHANNELS = 4 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 2
+#: Volumes whose channels lie last: onto four, from so many on the other side on; onto three and
+#: four no kernel along one axis.
+FEW_OTHERS = 24
 #: From so many multiplications on; with strides from so many for each of the few channels.
 FEW_WORTHWHILE = 2**24
 STRIDED_WORTHWHILE = 2**24.5
@@ -65,6 +70,8 @@ STRIDED_TAPS = 3
 #: Gradients by the weight of few outputs, from so many inputs and multiplications on.
 EXCHANGED_CHANNELS = 16
 EXCHANGED_WORTHWHILE = 2**22
+#: If that is one volume that lies last, of more taps for each output channel.
+EXCHANGED_TAPS = 9
 #: Depthwise calls, from so many multiplications on.
 WORTHWHILE = 2**21
 VOLUMES_WORTHWHILE = 2**22
@@ -155,7 +162,11 @@ def own(call: Call) -> Choice:
         way, words = _strided(call, call.output_size, call.out_channels, call.in_channels)
         return (_biased(way), f"few: {words}") if way else NONE
     if _few_dense(call, call.out_channels):
-        return _biased(lambda x, w: _few.dense(x, w, *sizes)), "few: a sum of shifted products"
+        last = not _dense_costs_more(call, call.out_channels, call.in_channels)
+        way, words = _of_orders(
+            lambda x, w: _few.dense(x, w, *sizes), "few: a sum of shifted products", last=last
+        )
+        return (_biased(way), words) if way else NONE
     if not _large_volume(call):
         return NONE
     steps = call.output_size, call.stride, *sizes
@@ -176,7 +187,9 @@ def by_x(call: Call) -> Choice:
         sizes = [lo for lo, _ in call.padding], call.dilation
         return (lambda g, w: _depthwise.by_x(g, w, *sizes)), "input: a convolution"
     if call.rank > 1 and _few_dense(call, call.in_channels):
-        return _onto(call, call.input_size), "input: a sum of shifted products"
+        last = not _dense_costs_more(call, call.in_channels, call.out_channels)
+        words = "input: a sum of shifted products"
+        return _of_orders(_onto(call, call.input_size), words, last=last)
     way, words = _strided(call, call.input_size, call.in_channels, call.out_channels)
     return (way, f"input: {words}") if way else NONE
 
@@ -188,14 +201,10 @@ def by_weight(call: Call) -> Choice:
     padding, kernel, rank = [lo for lo, _ in call.padding], call.kernel_size, call.rank
     work, width = call.multiplications, kernel[-1]
     if _exchanged(call):
-        slow = rank == 3 and call.in_channels == EXCHANGED_CHANNELS and call.out_channels > 1
-
-        def exchanged(x: Any, g: Any) -> Any:
-            if slow and _few.lies_last(x):
-                return None
-            return _few.by_weight(x, g, kernel, padding)
-
-        return exchanged, "weight: with input and output exchanged"
+        way = lambda x, g: _few.by_weight(x, g, kernel, padding)  # noqa: E731
+        rows, last = (rank < 3 or not _exchange_costs_more(call, last=b) for b in (False, True))
+        words = "weight: with input and output exchanged"
+        return _of_orders(way, words, rows=rows, last=last)
     if not _depthwise_of(call):
         return NONE
     if rank < 3:
@@ -269,6 +278,16 @@ def _large_volume(call: Call) -> bool:
     return bool(size >= _large.LARGE) and call.batch == 1 and _large.worthwhile()
 
 
+def _of_orders(way: Way, words: str, *, rows: bool = True, last: bool) -> Choice:
+    """A way that is the faster one of arrays in rows, or whose channels lie last, or of both."""
+    if rows == last:
+        return (way, words) if last else NONE
+    return (
+        lambda x, w: way(x, w) if _few.lies_last(x) == last else None,
+        f"{words}, {'if' if last else 'unless'} channels lie last",
+    )
+
+
 def _biased(way: Way) -> Callable[..., Any]:
     """A way of x and weight, and the bias added to what it gives."""
 
@@ -292,6 +311,12 @@ def _few_dense(call: Call, channels: int) -> bool:
     return call.kernel_size[0] >= 3 and call.multiplications >= FEW_WORTHWHILE
 
 
+def _dense_costs_more(call: Call, channels: int, others: int) -> bool:
+    """Whether that takes longer than aten's of a volume whose channels lie last."""
+    line = channels > 2 and prod(call.kernel_size[1:]) == 1
+    return call.rank == 3 and (line or (channels == FEW_CHANNELS and others < FEW_OTHERS))
+
+
 def _exchanged(call: Call) -> bool:
     """Whether the gradient by the weight is faster with the input and the output exchanged."""
     if call.groups > 1 or call.out_channels > FEW_DENSE_CHANNELS:
@@ -302,19 +327,28 @@ def _exchanged(call: Call) -> bool:
     return many and bool(call.multiplications >= EXCHANGED_WORTHWHILE)
 
 
+def _exchange_costs_more(call: Call, *, last: bool) -> bool:
+    """Whether that takes longer than aten's of a volume.
+
+    Args:
+        last: whether the channels of x lie last in memory.
+    """
+    taps, channels = prod(call.kernel_size), call.out_channels
+    narrow = call.in_channels == EXCHANGED_CHANNELS
+    if not last:
+        return narrow and channels == FEW_CHANNELS
+    if narrow or channels == 1:
+        return channels > 1
+    few = channels == FEW_CHANNELS or taps <= EXCHANGED_TAPS * channels
+    return call.batch == 1 and few
+
+
 def _strided(call: Call, size: Sequence[Any], channels: int, others: int) -> Choice:
     """A transposed convolution with strides, of so many ``others`` to so many channels."""
-    if not _few_apart(call, channels, others) or _sums_cost_more(
-        call, channels, others, last=False
-    ):
+    if not _few_apart(call, channels, others):
         return NONE
-    way, words = _onto(call, size), "a sum of shifted products"
-    if not _sums_cost_more(call, channels, others, last=True):
-        return way, words
-    return (
-        lambda x, w: None if _few.lies_last(x) else way(x, w),
-        f"{words}, unless channels lie last",
-    )
+    rows, last = (not _sums_cost_more(call, channels, others, last=b) for b in (False, True))
+    return _of_orders(_onto(call, size), "a sum of shifted products", rows=rows, last=last)
 
 
 def _sums_cost_more(call: Call, channels: int, others: int, *, last: bool) -> bool:
