@@ -262,6 +262,28 @@ def test_explain_says_so(name: str) -> None:
     assert "with gradients" not in small
 
 
+@pytest.mark.parametrize(
+    ("spec", "batch", "call", "weight"),
+    [
+        (ConvSpec(32, 4, (3, 3, 3), padding=1), 2, "products", "exchanged"),
+        (ConvSpec(16, 4, (3, 3, 3), padding=1), 2, "products, unless channels lie last", ""),
+        (ConvSpec(64, 4, (5, 1, 1)), 2, "products, unless channels lie last", "exchanged"),
+        (ConvSpec(64, 4, (3, 3, 3)), 1, "products", "exchanged, unless channels lie last"),
+    ],
+)
+def test_volumes_onto_four_channels(
+    spec: ConvSpec, batch: int, call: str, weight: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By vectors of 16, onto as many as these; by which order aten's is the faster one."""
+    monkeypatch.setattr(_ways, "FEW_DENSE_CHANNELS", 4)
+    text = spec.explain((batch, spec.in_channels, 40, 31, 32), "torch")
+    assert f"\n  few: a sum of shifted {call}\n" in text
+    if weight:
+        assert f"{text}\n".endswith(f"\n  weight: with input and output {weight}\n")
+    else:
+        assert "weight: with" not in text
+
+
 def ways_taken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the functions that are called from here on."""
     taken: list[str] = []

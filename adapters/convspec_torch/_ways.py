@@ -312,7 +312,7 @@ def _few_dense(call: Call, channels: int) -> bool:
 
 
 def _dense_costs_more(call: Call, channels: int, others: int) -> bool:
-    """Whether that takes longer than aten's of a volume whose channels lie last."""
+    """Whether a dense sum of shifted products takes longer than aten's volume, channels last."""
     line = channels > 2 and prod(call.kernel_size[1:]) == 1
     return call.rank == 3 and (line or (channels == FEW_CHANNELS and others < FEW_OTHERS))
 
@@ -328,7 +328,7 @@ def _exchanged(call: Call) -> bool:
 
 
 def _exchange_costs_more(call: Call, *, last: bool) -> bool:
-    """Whether that takes longer than aten's of a volume.
+    """Whether the gradient by a volume's weight takes longer than aten's if it is exchanged.
 
     Args:
         last: whether the channels of x lie last in memory.
