@@ -39,6 +39,9 @@ ROW: dict[str, Any] = {
     "baseline_seconds": 0.003,
     "ratio": 1.5,
     "interval": [1.25, 2.0],
+    "alike": "F.conv, eager",
+    "alike_ratio": 1.75,
+    "alike_interval": [1.5, 2.0],
     "keras": "keras.ops.conv, eager",
     "candidates": {"F.conv, eager": 0.003, "keras.ops.conv, eager": 0.0042},
     "failed": {},
@@ -156,6 +159,26 @@ def test_a_call_with_other_numbers_is_no_baseline(monkeypatch: pytest.MonkeyPatc
     }
 
 
+def test_raw_calls_of_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way of ours is compared with the fastest of any way, and with one run alike."""
+    spec = ConvSpec(1, 1, 3, layout="NCH", bias=False)
+    engine = framework("numpy")
+    monkeypatch.setattr(engine, "raw", lambda spec, problem, w: {"raw": (spec, w)})
+    ways = {"eager": spec, "compiled": spec, "any batch": spec}
+    monkeypatch.setattr(engine, "ways", lambda *_, **__: ways)
+    monkeypatch.setattr(engine, "raw_ways", lambda *_, **__: {"eager": spec, "XLA": spec})
+    work = of_spec("mine", spec, (1, 1, 9))
+    rows = measure(engine, work, "channels_first", "forward", list(ways), 5)
+    assert {row["way"]: row["alike"] for row in rows} == {
+        "eager": "raw, eager",
+        "compiled": "raw, XLA",
+        "any batch": None,
+    }
+    assert len({row["baseline"] for row in rows}) == 1
+    assert rows[0]["alike_ratio"] > 0
+    assert "alike_ratio" not in rows[2]
+
+
 def test_the_interval_of_a_ratio() -> None:
     assert timing.ratio([2, 4, 6, 8, 10], [2, 2, 2, 2, 2]) == (3, 1, 5)
     # Of 10 samples the second from each end: 2 * (1 + 10) / 2**10 <= 1/16 < 2 * 56 / 2**10.
@@ -209,14 +232,15 @@ def test_runs_are_interleaved_and_hopeless_ones_stop(monkeypatch: pytest.MonkeyP
 
 
 def test_what_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    slow = {**ROW, "workload": "ecg", "ratio": 0.5, "interval": [0.4, 0.6]}
+    slow = {**ROW, "workload": "ecg", "ratio": 0.5, "interval": [0.4, 0.6], "alike": None}
     report = Report({}, [MACHINE], [ROW, slow], ["torch up2d: no"])
     show_report(report)
     text = capsys.readouterr().out
-    assert "1.50  1.25 to 2.00       4.2" in text
+    assert "1.50  1.25 to 2.00      1.75       4.2" in text
     assert "10%" in text
     # The geometric mean of 1.5 and 0.5.
     assert "matrix product 50 GFLOP/s; forward 0.87 times raw in 2 rows" in text
+    assert "forward 1.75 times raw of the same way in 1 rows" in text
     assert "not measured: torch up2d: no" in text
     show_fastest(report)
     assert "fastest here: torch, channels_first, eager" in capsys.readouterr().out

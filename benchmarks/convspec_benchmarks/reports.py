@@ -18,7 +18,8 @@ def show_report(report: Report) -> None:
     columns = [
         *(Column(name) for name in ("framework", "workload", "layout", "passes", "way")),
         *(Column(name, number=True) for name in ("ms", "raw ms", "raw/ours")),
-        *(Column(name, number=True) for name in ("interval", "keras ms", "GFLOP/s", "of matmul")),
+        *(Column(name, number=True) for name in ("interval", "same way", "keras ms")),
+        *(Column(name, number=True) for name in ("GFLOP/s", "of matmul")),
         Column("fastest raw call", wrap=True),
     ]
     rows, before = [], None
@@ -62,11 +63,12 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     share = f"{100 * row['gflops'] / rate:.0f}%" if rate else ""
     names = (row["framework"], row["workload"], row["layout"], row["passes"], row["way"])
     if row["baseline"] is None:
-        return (*names, _ms(row["seconds"]), "", "", "", "", _rate(row), share, "none")
+        return (*names, _ms(row["seconds"]), *[""] * 5, _rate(row), share, "none")
     low, high = row["interval"]
     times = (_ms(row["seconds"]), _ms(row["baseline_seconds"]))
     keras = "" if row["keras"] is None else _ms(row["candidates"][row["keras"]])
-    ratio = (f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}", keras)
+    alike = f"{row['alike_ratio']:.2f}" if row.get("alike") else ""
+    ratio = (f"{row['ratio']:.2f}", f"{low:.2f} to {high:.2f}", alike, keras)
     return (*names, *times, *ratio, _rate(row), share, row["baseline"])
 
 
@@ -86,13 +88,14 @@ def _rate(row: dict[str, Any]) -> str:
 def _mean(report: Report, framework: str) -> str:
     parts = []
     for passes in ("forward", "gradients"):
-        ratios = [
-            row["ratio"]
-            for row in report.rows
-            if (row["framework"], row["passes"]) == (framework, passes) and row["baseline"]
-        ]
-        if ratios:
-            parts.append(f"{passes} {geometric_mean(ratios):.2f} times raw in {len(ratios)} rows")
+        wanted = (framework, passes)
+        rows = [row for row in report.rows if (row["framework"], row["passes"]) == wanted]
+        for name, which in (("ratio", "baseline"), ("alike_ratio", "alike")):
+            ratios = [row[name] for row in rows if row.get(which)]
+            if ratios:
+                of = "raw" if name == "ratio" else "raw of the same way"
+                mean = geometric_mean(ratios)
+                parts.append(f"{passes} {mean:.2f} times {of} in {len(ratios)} rows")
     return "; " + ", ".join(parts) if parts else ""
 
 

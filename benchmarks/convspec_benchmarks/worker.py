@@ -37,7 +37,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row for each way of running our call; every candidate is timed in the same turns.
 
-    The baseline is the fastest of the framework's own calls, however they are run.
+    The baseline is the fastest of the framework's own calls, however they are run; ``alike`` is the
+    fastest of those that are run in the same way, eager or compiled.
     """
     gradients = passes == "gradients"
     convention = engine.name if engine.name in CONVENTIONS else "torch"
@@ -58,8 +59,8 @@ def measure(
             name = ", ".join(filter(None, ("convspec", how, order)))
             ours.setdefault(way, []).append(name)
             runs[name] = partial(function, x, weight, *arrays[2:])
-    raw: list[str] = []
-    beside: list[str] = []
+    raw: dict[str, str] = {}  # and how each is run
+    beside: dict[str, str] = {}
     for found, calls in (
         (raw, engine.raw(spec, problem, w)),
         (beside, engine.beside(spec, problem, w)),
@@ -68,23 +69,25 @@ def measure(
             for how, run in engine.raw_ways(function, gradients=gradients).items():
                 if how in ("compiled", ANY_BATCH) and how not in ways:
                     continue  # by torch.compile, which takes longer than all else
-                found.append(f"{name}, {how}")
-                runs[found[-1]] = partial(run, x, weight, *arrays[2:])
+                found[f"{name}, {how}"] = how
+                runs[f"{name}, {how}"] = partial(run, x, weight, *arrays[2:])
     keep = [name for names in ours.values() for name in names]
-    failed = _checked(engine, runs, keep, gradients=gradients, kernel_differs=beside)
+    failed = _checked(engine, runs, keep, gradients=gradients, kernel_differs=[*beside])
 
     def timed(run: Callable[[], Any]) -> Callable[[], None]:
         return lambda: engine.wait(run())
 
     samples = interleaved({name: timed(run) for name, run in runs.items()}, repeats, keep)
     times = {name: median(values) for name, values in samples.items()}
-    best = _fastest([name for name in raw if len(samples.get(name, ())) >= repeats], times)
-    other = _fastest(beside, times)
+    whole = [name for name in raw if len(samples.get(name, ())) >= repeats]
+    best = _fastest(whole, times)
+    other = _fastest([*beside], times)
     flops = work.spec.flops(tuple(work.sizes[letter] for letter in work.spec.layout))
     flops *= 3 if gradients else 1  # forward, and the gradients of x and of the weight
     rows = []
     for way, names in ours.items():
         name = min(names, key=times.__getitem__)
+        alike = _fastest([n for n in whole if _way(raw[n]) == way], times)
         row: dict[str, Any] = {
             "framework": engine.name,
             "workload": work.name,
@@ -97,6 +100,7 @@ def measure(
             "gflops": flops / times[name] / 1e9,
             "samples": len(samples[name]),
             "baseline": best,
+            "alike": alike,
             "keras": other,
             "candidates": {n: times[n] for n in (*keep, *raw, *beside) if n in times},
             "failed": failed,
@@ -106,6 +110,9 @@ def measure(
         if best is not None:
             middle, low, high = ratio(samples[best], samples[name])
             row |= {"baseline_seconds": times[best], "ratio": middle, "interval": [low, high]}
+        if alike is not None:
+            middle, low, high = ratio(samples[alike], samples[name])
+            row |= {"alike_ratio": middle, "alike_interval": [low, high]}
         rows.append(row)
     return rows
 
@@ -150,6 +157,11 @@ def _checked(
             failed[name] = "gives other numbers"
             del runs[name]
     return failed
+
+
+def _way(how: str) -> str:
+    """Which of our ways a raw call is run in: whatever compiles it, it is compiled."""
+    return how if how in ("eager", ANY_BATCH) else "compiled"
 
 
 def _fastest(names: Sequence[str], times: Mapping[str, float]) -> str | None:

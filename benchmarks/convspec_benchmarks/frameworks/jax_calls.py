@@ -1,4 +1,4 @@
-"""JAX's own calls, jitted: in the layout that is given, or permuted around it."""
+"""JAX's own calls, jitted or not: in the layout that is given, or permuted around it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Jax(Framework):
         return {"eager": function, "compiled": jax.jit(function)}
 
     def raw_ways(self, function: Function, *, gradients: bool) -> dict[str, Function]:
-        return {"jit": self.ways(function, gradients=gradients)["compiled"]}
+        ways = self.ways(function, gradients=gradients)
+        return {"eager": ways["eager"], "jit": ways["compiled"]}
 
 
 def _differentiated(function: Function) -> Function:
