@@ -20,6 +20,7 @@ from convspec_tensorflow import _arrays, _gradients, _point, _probe, _slow
 from generators import integers
 
 ORDERS = {"layout": "NDHWC", "weight_layout": "DHWIO"}
+BACK: dict[str, Any] = {"transposed": True, "bias": False}
 SPECS = {
     "plain": ConvSpec(5, 5, (3, 3, 3), padding=1, groups=5, **ORDERS),
     "multiplied, strided": ConvSpec(5, 10, (3, 2, 3), 2, "same", groups=5, **ORDERS),
@@ -261,6 +262,68 @@ def test_transposed_volumes_of_several_samples(
     assert _slow.faster(call, gradients=True) == "phases"
     assert _slow.faster(replace(call, batch=1), gradients=False) == ""
     assert _slow.faster(replace(call, batch=300), gradients=False) == ""
+
+
+BACKWARDS: dict[str, tuple[ConvSpec, tuple[int, ...], bool]] = {
+    "depthwise": (ConvSpec(8, 8, (3, 2), groups=8, layout="NHWC", **BACK), (2, 7, 6, 8), False),
+    "depthwise, cropped": (
+        ConvSpec(8, 16, (3, 3), padding=(2, 1), groups=8, dilation=2, layout="NCHW", **BACK),
+        (2, 8, 9, 6),
+        False,
+    ),
+    "dilated": (
+        ConvSpec(4, 6, (3, 2), padding=1, dilation=(1, 2), layout="NHWC", **BACK),
+        (2, 7, 6, 4),
+        False,
+    ),
+    "depthwise volumes": (
+        ConvSpec(8, 8, (2, 3, 3), padding=1, groups=8, layout="NDHWC", **BACK),
+        (2, 3, 7, 6, 8),
+        True,
+    ),
+    "depthwise volumes, channels first": (
+        ConvSpec(3, 6, (3, 3, 2), padding=1, groups=3, dilation=2, layout="NCDHW", **BACK),
+        (1, 3, 5, 7, 6),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_transposed_without_strides_are_forward_calls(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's own are the gradients of others, up to 36 times as slow; oneDNN's of volumes."""
+    spec, shape, with_onednn = BACKWARDS[name]
+    for bound in ("BACKWARDS_WORTHWHILE", "DILATED_BACKWARDS"):
+        monkeypatch.setattr(_slow, bound, 0)
+
+    def transposed(spec: ConvSpec) -> set[bool]:
+        plans = (adapter.TensorflowBackend(), adapter.DifferentiableBackend())
+        problem = resolve(spec, shape, None)
+        return {c.transposed for plan in plans for c in plan.plan(problem, ENV).calls}
+
+    rng = np.random.default_rng(4)
+    x, w = (integers(rng, s, "float32") for s in (shape, spec.weight_shape))
+    expected = convspec.reference(spec, x, w)
+    g = integers(rng, expected.shape, "float32")
+    arrays = (tf.constant(x), tf.constant(w))
+
+    def both(run: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(arrays)
+            y = run(*arrays)
+        return y, *tape.gradient(y, arrays, tf.constant(g))
+
+    traced = prepared(spec, shape, traced=True)
+    for y, *gradients in (both(prepared(spec, shape)), tf.function(lambda: both(traced))()):
+        assert np.array_equal(y, expected)
+        for a, da in zip((x, w), gradients, strict=True):
+            assert (a * da.numpy()).sum() == (g * expected).sum()
+    for onednn in (False, True):
+        monkeypatch.setattr(_slow, "onednn", lambda onednn=onednn: onednn)
+        assert transposed(spec) == {onednn and not with_onednn}
+        assert True in transposed(spec.replace(stride=2))
 
 
 def test_what_the_l3_cache_has() -> None:

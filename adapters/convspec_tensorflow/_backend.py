@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache, partial
 from threading import Lock
@@ -50,6 +51,8 @@ class TensorflowBackend(PlanBackend):
     differentiates = False
     #: Whether 1x1 kernels may be matrix products.
     multiplies = True
+    #: Whether its plans leave the data in their order, for which there is no kernel.
+    leaves_order = False
 
     @property
     def capabilities(self) -> Capabilities:
@@ -97,16 +100,23 @@ class TensorflowBackend(PlanBackend):
             except UnsupportedError:
                 pass
         lowered = super().plan(problem, env)
+        if env.device == _arrays.XLA and not lowered.calls:  # elementwise products: one loop
+            left = copy(self)
+            left.leaves_order = True
+            return lower(problem, env, left)
         if self.differentiates or not any(map(few_outputs, lowered.calls)):
             return lowered
         return replace(lowered, notes=(*lowered.notes, "few output channels: " + OWN))
 
     def orders(self, problem: Problem, device: str, *, transposed: bool) -> Orders:
-        data = f"N{problem.spatial}C"
-        if device == "cpu" and stays_first(problem, gradients=self.differentiates):
-            data = f"NC{problem.spatial}"
+        data = y = f"N{problem.spatial}C"
+        if self.leaves_order:
+            batch = "" if "N" in problem.layout else "N"
+            data, y = batch + problem.layout, batch + problem.output_layout
+        elif device == "cpu" and stays_first(problem, gradients=self.differentiates):
+            data = y = f"NC{problem.spatial}"
         if transposed:
-            return Orders(data, f"{problem.spatial}OI", data, "I")
+            return Orders(data, f"{problem.spatial}OI", y, "I")
         # tf.nn.depthwise_conv2d takes (H, W, I, M), one stride for both axes, and no dilation
         # beside a stride. Volumes are sums of pictures, over the taps of their first axis.
         stride, dilation = problem.stride[-2:], problem.dilation[-2:]
@@ -117,7 +127,7 @@ class TensorflowBackend(PlanBackend):
             and len(set(stride)) == 1
             and (stride[0] == 1 or set(dilation) == {1})
         )
-        return Orders(data, f"{problem.spatial}IO", data, "I" if depthwise else "O")
+        return Orders(data, f"{problem.spatial}IO", y, "I" if depthwise else "O")
 
     def lacks(self, call: Call) -> str:
         if any(step != 1 for step in call.input_dilation):
@@ -139,10 +149,11 @@ class TensorflowBackend(PlanBackend):
             quicker := xla.faster(call, gradients=self.differentiates)
         ):
             return quicker
-        if call.padded and not _pads_itself(call):
-            return "padding"
         fast = self.differentiates and few_inputs(call)
-        if not fast and (quicker := faster(call, gradients=self.differentiates)):
+        quicker = "" if fast else faster(call, gradients=self.differentiates)
+        if quicker != "transposed" and call.padded and not _pads_itself(call):
+            return "padding"
+        if quicker:
             return quicker
         if call.rank == 3 and call.groups > 1:  # known: no 3-D kernel has groups outside XLA
             return _missing(call, gradients=self.differentiates)

@@ -24,6 +24,7 @@ with gradients); ``convspec bench`` measures them again. In short: XLA's own CPU
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from .plan import Call
@@ -67,6 +68,8 @@ def faster(call: Call, *, gradients: bool) -> str:
     if not (dense or call.dtype == "float32"):
         return ""
     if call.transposed:
+        if {*call.stride} == {1} and faster(replace(call, transposed=False), gradients=gradients):
+            return "transposed"
         return phases(call, gradients=gradients) or ("groups" if dense else "")
     if any(step != 1 for step in call.input_dilation):
         return "groups" if dense else ""
