@@ -151,7 +151,8 @@ class TensorflowBackend(PlanBackend):
             return quicker
         fast = self.differentiates and few_inputs(call)
         quicker = "" if fast else faster(call, gradients=self.differentiates)
-        if quicker != "transposed" and call.padded and not _pads_itself(call):
+        crops = quicker in ("transposed", "phases")  # as it computes, no more than is left
+        if call.padded and not crops and not _pads_itself(call):
             return "padding"
         if quicker:
             return quicker

@@ -28,6 +28,9 @@ there is much to compute; of more channels 0.3 to 1.1 times.
   pictures and volumes, and with oneDNN, of volumes, 1.0 to 10 times in 42; with gradients 1.3 to 18
   times, and with oneDNN 0.8 to 36. With dilation it is 2.1 times as fast in the mean of 22 others,
   3.1 times with gradients (0.7 to 6); with oneDNN 0.2 to 1.5 times.
+- Transposed and strided, depthwise: by residues, which have that kernel too, 1.5 to 60 times as
+  fast as by a call for each group, in 20 random calls of channels enough for the kernel calls it
+  takes; of fewer 0.2 to 1.0 times.
 - Volumes of groups of 16 channels and more are 1.0 to 2.1 times as fast by a volume for each group
   as by a picture of all groups for each tap of the depth, with oneDNN with gradients too (1.2 to
   1.7), with less 0.3 to 1.2; without it, with gradients, 0.04 to 1.7.
@@ -70,6 +73,8 @@ GATHERED = 25
 ONEDNN_CHANNELS = 3
 ONEDNN_OUT_CHANNELS = 8
 ONEDNN_WORTHWHILE = 2**26
+#: Depthwise, from so many channels on for each kernel call that the residues take.
+RESIDUE_CHANNELS = 2
 #: Up to as many residues of the stride.
 RESIDUES = 64
 #: From so many input channels of a group on.
@@ -90,6 +95,8 @@ def faster(call: Call, *, gradients: bool) -> str:
         return ""
     if call.transposed and {*call.stride} == {1} and _backwards(call, gradients=gradients):
         return "transposed"
+    if call.transposed and _depthwise_apart(call, gradients=gradients):
+        return "phases"
     if call.rank != 3:
         return ""
     if call.groups > 1 or any(step != 1 for step in call.input_dilation):
@@ -127,6 +134,22 @@ def _backwards(call: Call, *, gradients: bool) -> bool:
         return False
     pictures = call.rank == 2 and call.groups > 1 and not gradients
     return depthwise or (not pictures and bool(call.multiplications >= BACKWARDS_WORTHWHILE))
+
+
+def _depthwise_apart(call: Call, *, gradients: bool) -> bool:
+    """Whether a strided transposed depthwise call is faster by the residues of its stride, which
+    are depthwise calls, than by a call for each group.
+    """
+    if not 1 < call.groups == call.in_channels or {*call.dilation} != {1}:
+        return False
+    if not 1 < prod(call.stride) <= RESIDUES or call.rank < 2 or (call.rank == 2 and onednn()):
+        return False
+    if call.rank == 2:
+        return bool(call.in_channels >= RESIDUE_CHANNELS * prod(call.stride))
+    if not onednn() and (gradients or call.batch > 1):
+        return True
+    pictures = max(call.kernel_size[0], call.stride[0]) * prod(call.stride[1:])
+    return bool(call.in_channels >= RESIDUE_CHANNELS * pictures)
 
 
 def _strided_apart(call: Call, *, gradients: bool) -> bool:
