@@ -26,6 +26,9 @@ RULES = {
     "residues": SPECS["transposed same"],
     "few channels": ConvSpec(3, 4, 3, padding=1, layout="NCDHW"),
     "groups": ConvSpec(10, 4, 3, 2, "same", groups=2, layout="NCHW"),
+    "depthwise": ConvSpec(8, 16, 3, 2, padding=1, groups=8, layout="NCHW"),
+    "depthwise signals": ConvSpec(8, 8, 3, padding=1, groups=8, layout="NWC", transposed=True),
+    "depthwise volumes": ConvSpec(8, 8, (2, 3, 3), padding=1, groups=8, layout="NDHWC"),
     "products": ConvSpec(20, 20, (3, 2), groups=10, layout="NHWC", weight_layout="HWIO"),
 }
 ENV = Environment("float32", "float32", "cpu", bias=True)
@@ -87,6 +90,47 @@ def test_volumes_by_a_graph(made: list[bool], monkeypatch: pytest.MonkeyPatch) -
         for _ in range(_compiled.CALLS + 2):
             np.testing.assert_array_equal(run(*map(tf.constant, arrays)), reference(each, *arrays))
     assert made == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("layout", "groups", "changes", "without", "with_onednn"),
+    [
+        ("NCH", 8, {}, True, True),
+        ("NHC", 8, {}, True, False),
+        ("NCHW", 8, {}, True, True),
+        ("NHWC", 8, {}, False, False),
+        ("NCHW", 8, {"transposed": True}, True, True),
+        ("NCHW", 8, {"transposed": True, "stride": 2}, True, False),
+        ("NCDHW", 8, {"transposed": True, "stride": 2}, True, True),
+        ("NDHWC", 8, {}, True, True),
+        ("NDHWC", 1, {}, False, False),
+    ],
+)
+def test_which_products_are_left_to_xla(
+    layout: str,
+    groups: int,
+    changes: dict[str, Any],
+    without: bool,
+    with_onednn: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rank = len(layout) - 2
+    spec = ConvSpec(8, 8, (3,) * rank, groups=groups, layout=layout, bias=False, **changes)
+    shape = tuple(8 if letter == "C" else 5 for letter in layout)
+    problem = resolve(spec, shape, None)
+    backend, env = adapter.TensorflowBackend(), replace(ENV, bias=False)
+    own, under_xla = (backend.plan(problem, e) for e in (env, adapter._under_xla(env)))
+    assert bool(under_xla.calls) == (groups == 1)
+    monkeypatch.setattr(_compiled, "SIGNALS", 0)
+    for onednn, expected in ((False, without), (True, with_onednn)):
+        monkeypatch.setattr(_compiled, "onednn", lambda onednn=onednn: onednn)
+        assert _compiled.by_xla(problem, own, under_xla) == expected
+        assert _compiled.may_be_faster(problem, own) >= expected
+        monkeypatch.setattr(_compiled, "PRODUCTS", 2**40)
+        monkeypatch.setattr(_compiled, "MOVED", 2**40)
+        assert not _compiled.by_xla(problem, own, under_xla)
+        for name, bound in (("PRODUCTS", 0), ("MOVED", 1)):
+            monkeypatch.setattr(_compiled, name, bound)
 
 
 def test_what_is_told() -> None:

@@ -19,8 +19,15 @@ the mean of each kind, and the least), by XLA, without oneDNN:
   to 0.97; 1.2 to 4.7 over 30 volumes; the workloads of benchmarks/ 1.0 to 1.6;
 - volumes of up to 16 channels, channels first: 1.68 over 49, 1.06;
 - up to 8 groups, channels first: 1.44 over 54, 1.03;
-- more groups of two to four channels, in any order: 3.1 over 13, 1.03;
 - transposed with strides, channels first, up to 128 channels: 1.5 over 30, 0.87.
+
+As elementwise products, depthwise or of more groups of two to four channels, 275 random calls:
+
+- without oneDNN, signals 32 over 36, 5.4; pictures with channels first 5.2 over 48, 1.6, with
+  channels last, but for depthwise ones (1.7, 0.6), 4.1 over 7, 2.7; volumes 6 over 76, 1.06;
+- with oneDNN, signals with channels first 4.5 over 46, 1.7, with channels last 2.3 over 34, 0.6;
+  pictures with channels first 3.3 over 51, one of them below 1.2, with channels last 1.2 over 54,
+  0.2; depthwise volumes 6.5 over 119, 1.0, others with channels first 6 over 7, 0.97.
 
 By graphs: 1.24 over 85 volumes of two or four groups, or padded and strided with oneDNN, one below
 0.98; 1.16 over 70 dilated ones, one below 1.0. To compile takes 0.1 to 0.4 seconds with XLA, of
@@ -60,8 +67,10 @@ MOST = 256
 MOVED = 2**18
 #: By XLA up to so many channels of a transposed call.
 TRANSPOSED_CHANNELS = 128
-#: By XLA from so many multiplications on as elementwise products.
+#: By XLA as elementwise products from so many elements of data, or so many multiplications, on;
+#: and with oneDNN, of signals with channels last, up to so many multiplications.
 PRODUCTS = 2**22
+SIGNALS = 2**21
 #: By a graph from so many multiplications on.
 WORTHWHILE = 2**25
 
@@ -70,8 +79,9 @@ _made: Counter[Any] = Counter()
 
 def may_be_faster(problem: Problem, own: Lowered) -> bool:
     """Whether :func:`by_xla` or :func:`by_graph` may say yes, which takes a while to find out."""
-    by_xla = _several(problem, own) or _moved(problem, own) >= MOVED
-    return by_graph(problem, own) or (not onednn() and by_xla)
+    if by_graph(problem, own) or _products(problem, own):
+        return True
+    return not onednn() and _moved(problem, own) >= MOVED
 
 
 def by_xla(problem: Problem, own: Lowered, under_xla: Lowered) -> bool:
@@ -82,11 +92,9 @@ def by_xla(problem: Problem, own: Lowered, under_xla: Lowered) -> bool:
         own: how an eager call is computed.
         under_xla: how one would be that XLA compiles.
     """
-    if onednn():
-        return False
-    if _several(problem, own) and not under_xla.calls:
-        return True  # elementwise products
-    if _moved(problem, own) < MOVED:
+    if not under_xla.calls:
+        return _products(problem, own)
+    if onednn() or _moved(problem, own) < MOVED:
         return False
     if _alike(own, under_xla) or is_product(problem):
         return True
@@ -107,10 +115,20 @@ def by_graph(problem: Problem, own: Lowered) -> bool:
     return len(own.calls) > 1 or dilated or (onednn() and padded)
 
 
-def _several(problem: Problem, own: Lowered) -> bool:
-    """Whether there are groups of several channels, and enough to multiply."""
-    several = 1 < problem.groups < problem.in_channels
-    return several and bool(own.multiplications >= PRODUCTS)
+def _products(problem: Problem, own: Lowered) -> bool:
+    """Whether elementwise products, if XLA makes one loop of them, are faster."""
+    elements = prod(problem.input_shape) + prod(problem.output_shape)
+    enough = elements >= MOVED or own.multiplications >= PRODUCTS
+    if problem.groups == 1 or not (enough and 1 <= problem.rank <= 3):
+        return False
+    depthwise, last = problem.groups == problem.in_channels, problem.layout.endswith("C")
+    if not onednn():
+        return problem.rank != 2 or not (last and depthwise)
+    if problem.rank == 1:
+        return not last or bool(own.multiplications < SIGNALS)
+    if problem.transposed:
+        return depthwise and (problem.rank == 3 or (not last and {*problem.stride} == {1}))
+    return not last or (depthwise and problem.rank == 3)
 
 
 def _alike(one: Lowered, other: Lowered) -> bool:
