@@ -341,7 +341,7 @@ def test_a_run_is_gone_on_with(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert [row["workload"] for row in saved.rows] == ["tiny", "point"]
     assert [machine["framework"] for machine in saved.machines] == ["torch", "jax"]
     row = saved.rows[1]
-    assert row["keras"] == "keras.ops.conv, jit"
+    assert row["keras"].startswith("keras.ops.conv, ")  # whichever is the faster, jitted or not
     assert row["call"] == "convspec, eager"
     path.write_text('{"about": {"format": 1}}')
     assert main([*words, "--resume"]) == 2
