@@ -21,13 +21,13 @@ the mean of each kind, and the least), by XLA, without oneDNN:
 - up to 8 groups, channels first: 1.44 over 54, 1.03;
 - transposed with strides, channels first, up to 128 channels: 1.5 over 30, 0.87.
 
-As elementwise products, depthwise or of more groups of two to four channels, 275 random calls:
+As elementwise products, depthwise or of more groups of two to four channels, 526 random calls:
 
 - without oneDNN, signals 32 over 36, 5.4; pictures with channels first 5.2 over 48, 1.6, with
-  channels last, but for depthwise ones (1.7, 0.6), 4.1 over 7, 2.7; volumes 6 over 76, 1.06;
+  channels last, but for depthwise ones (1.7, 0.6), 4.1 over 7, 2.7; volumes 6.5 over 76, 1.06;
 - with oneDNN, signals with channels first 4.5 over 46, 1.7, with channels last 2.3 over 34, 0.6;
   pictures with channels first 3.3 over 51, one of them below 1.2, with channels last 1.2 over 54,
-  0.2; depthwise volumes 6.5 over 119, 1.0, others with channels first 6 over 7, 0.97.
+  0.2; depthwise volumes 7 over 119, 1.0, others with channels first 5.8 over 7, 0.97.
 
 By graphs: 1.24 over 85 volumes of two or four groups, or padded and strided with oneDNN, one below
 0.98; 1.16 over 70 dilated ones, one below 1.0. To compile takes 0.1 to 0.4 seconds with XLA, of
