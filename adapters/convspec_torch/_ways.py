@@ -23,11 +23,12 @@ with oneDNN held to AVX2 by ``ONEDNN_MAX_CPU_ISA``; the figures are of the first
   sample (:mod:`convspec_torch._depthwise`).
 - The gradient by the input of a depthwise volume, or of a dilated signal or picture, is 1.7 to 40
   times as fast as a convolution of the same kind.
-- Depthwise pictures and volumes of several outputs for each channel are 3.5 times as fast in rows,
-  in the mean of 170, if each channel is repeated for them, and 1.8 in that of 160 whose channels
-  lie last (0.7 to 15 times); with strides pictures in rows 2.4 (1.0 to 6). With dilation pictures
-  are 2.7 times as fast with AVX-512 (0.9 to 10). So is the gradient by the input, 2.6 (0.4 to 14),
-  and of rows that by the weight, 1.6 in the mean of 210 (0.5 to 4).
+- Depthwise pictures and volumes of several outputs for each channel are 3.2 times as fast in rows,
+  in the mean of 211, if each channel is repeated for them, and 1.8 in that of 187 whose channels
+  lie last (0.8 to 14 times); with strides pictures in rows 2.5 in that of 30 (1.0 to 6). With
+  dilation pictures are 2.7 times as fast with AVX-512 in that of 66 (0.9 to 10). So is the gradient
+  by the input, 2.6 in that of 464 (0.35 to 14), and of rows that by the weight, 1.7 in that of 211
+  (0.5 to 4).
 - A transposed depthwise signal or picture with dilation and no strides is 3.4 times as fast, in the
   mean of 105, as the convolution that it is, of the kernel turned around (0.4 to 40).
 - A 1x1 kernel that takes a picture in strides is, with its gradients, 1.8 times as fast in the mean
