@@ -204,6 +204,55 @@ CASES: dict[str, tuple[ConvSpec, tuple[int, ...], str, str]] = {
         "",
         "input: a convolution\n  weight: by its planes",
     ),
+    "several for each": (
+        ConvSpec(16, 48, (3, 5), padding=(1, 2), groups=16),
+        (2, 40, 41),
+        "depthwise: each channel 3 times, for its outputs",
+        "input: a convolution for each output, added up\n  weight: each channel 3 times, for its "
+        "outputs, unless channels lie last",
+    ),
+    "several for each, strided": (
+        ConvSpec(16, 32, (3, 3), (2, 3), 1, groups=16),
+        (2, 120, 122),
+        "depthwise: each channel 2 times, for its outputs, unless channels lie last",
+        "",
+    ),
+    "several for each, 3-D": (
+        ConvSpec(8, 16, (3, 2, 3), padding=1, groups=8),
+        (2, 9, 20, 25),
+        "depthwise: each channel 2 times",
+        "input: a convolution for each output",
+    ),
+    "transposed, dilated": (
+        ConvSpec(16, 16, (3, 2), padding=(1, 0), dilation=(2, 3), groups=16, transposed=True),
+        (2, 40, 41),
+        "depthwise: a convolution",
+        "",
+    ),
+    "transposed volume": (
+        ConvSpec(16, 16, (3, 2, 3), padding=1, groups=16, transposed=True),
+        (2, 9, 20, 25),
+        "transposed: the forward call of the reversed kernel",
+        "input: a convolution",
+    ),
+    "transposed, several for each": (
+        ConvSpec(12, 24, (5,), padding=1, dilation=2, groups=12, transposed=True),
+        (2, 3000),
+        "transposed: the forward call of the reversed kernel",
+        "",
+    ),
+    "transposed from three": (
+        ConvSpec(3, 20, (3, 5), padding=(1, 2), transposed=True),
+        (2, 70, 71),
+        "transposed: the forward call of the reversed kernel",
+        "",
+    ),
+    "transposed, small volume": (
+        ConvSpec(12, 16, (3, 2, 3), padding=1, transposed=True),
+        (1, 9, 20, 25),
+        "transposed: the forward call of the reversed kernel",
+        "samples: 2 pieces of axis D as a batch",
+    ),
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from ._autograd import differentiable
 from ._dtensor import takes_shards, without_shards
 from ._guards import guard_of
 from ._kernel import conv, step, writes_elsewhere
-from ._slow import either, small
+from ._slow import backwards, either, small
 from ._ways import Ways
 
 STRIDED = torch.strided
@@ -118,6 +118,8 @@ class TorchBackend(PlanBackend):
             return "rank"
         if not call.settled or any(lo != hi or lo < 0 for lo, hi in call.padding):
             return "padding"
+        if backwards(call):
+            return "transposed"
         limits = map(max, call.stride, call.dilation)
         if any(not 0 <= p < m for p, m in zip(call.output_padding, limits, strict=True)):
             return "padding"

@@ -6,8 +6,11 @@ stands upright. That by the input of a volume, or of a dilated call, it computes
 call itself, though that gradient is a call of the same kind. And data whose rows lie end to end in
 memory it pads slowly, from a certain amount on.
 
-Without strides; :func:`by_weight` without dilation, too. Only :func:`padded` may be recorded. Data
-are (N, C, space), weights (C, 1, kernel).
+Of several outputs for each channel it makes a group of few, one of many: each channel as often as
+it has outputs is depthwise again.
+
+The gradients are of calls without strides; :func:`by_weight` without dilation, too. Only
+:func:`padded` may be recorded. Data are (N, C, space), weights (C, 1, kernel).
 """
 
 from __future__ import annotations
@@ -44,6 +47,23 @@ def padded(x: Any, amount: int, dilation: int) -> Any:
     size = x.element_size() * (x.numel() + 2 * amount * x[..., 0].numel())
     large = dilation > 1 and guard_or_false(size > PADDED_BYTES)
     return x if large else F.pad(x, (amount, amount))
+
+
+def repeated(x: Any, times: int) -> Any:
+    """Each channel so many times in a row; in the same order of memory."""
+    if lies_last(x):
+        return x.movedim(1, -1).repeat_interleave(times, -1).movedim(-1, 1)
+    return x.repeat_interleave(times, 1)
+
+
+def multiplied(
+    x: Any, w: Any, b: Any, stride: Sizes, padding: Sizes, dilation: Sizes, times: int
+) -> Any:
+    """The call of so many outputs for each channel; w is (C * times, 1, *kernel)."""
+    wide = padded(x, padding[-1], dilation[-1]) if w.dim() < 5 else x
+    if wide is not x:
+        padding = [*padding[:-1], 0]
+    return CONV[w.dim() - 2](repeated(wide, times), w, b, stride, padding, dilation, len(w))
 
 
 def by_x(g: Any, w: Any, padding: Sizes, dilation: Sizes) -> Any:

@@ -130,6 +130,7 @@ def stride(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node
 
 def transposed(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """The forward convolution of the zero-stuffed input with the reversed kernel."""
+    work.notes.append("transposed: the forward call of the reversed kernel")
     orders, x, w = forward_arrays(work, call, x, w)
     padding = []
     for (lo, hi), extra, e in zip(call.padding, call.output_padding, call.extents, strict=True):
