@@ -118,6 +118,16 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
         5,
         "phases: ",
     ),
+    "up to a narrow signal": (
+        ConvSpec(5, 3, 5, 2, ((1, 2),), transposed=True, layout="NWC"),
+        15,
+        "transposed: ",
+    ),
+    "up to a narrow picture": (
+        ConvSpec(64, 2, 3, 2, 1, transposed=True, output_padding=1, layout="NCHW"),
+        7,
+        "transposed: ",
+    ),
 }
 
 
@@ -157,6 +167,21 @@ def test_the_plain_one_is_plain() -> None:
         shape = tuple({"N": 2, "C": spec.in_channels}.get(letter, size) for letter in spec.layout)
         reason = spec.supports(Plain(), shape).reason
         assert not any(f"{name}:" in reason for name in others), reason
+
+
+@pytest.mark.parametrize(
+    ("out_channels", "kernel", "stride", "narrow"),
+    [(12, 3, 2, True), (13, 3, 2, False), (3, 9, 8, True), (4, 9, 8, False), (1, 2, 2, False)],
+)
+def test_residues_of_a_signal_that_are_too_narrow(
+    out_channels: int, kernel: int, stride: int, narrow: bool
+) -> None:
+    """Forward only: their gradients are fast."""
+    spec = ConvSpec(8, out_channels, kernel, stride, transposed=True, layout="NCW")
+    reason = spec.supports("jax", (1, 8, 500)).reason
+    assert ("transposed:" in reason) == narrow
+    assert ("residues of the stride" in reason) != narrow
+    assert "residues of the stride" in spec.explain((1, 8, 500), "jax")
 
 
 @pytest.mark.parametrize("name", ["few channels", "depthwise", "up"])
