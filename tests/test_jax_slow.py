@@ -87,6 +87,11 @@ CASES: dict[str, tuple[ConvSpec, int, str]] = {
         33,
         "taps: the sum of 9 elementwise products",
     ),
+    "depthwise, several outputs": (
+        ConvSpec(8, 24, (5, 4), (1, 2), 2, groups=8, layout="NHWC"),
+        104,
+        "repeat: each channel 3 times, for its outputs",
+    ),
     "depthwise signal": (
         ConvSpec(5, 5, (4,), padding="causal", groups=5, dilation=2, flip_kernel=True),
         1700,
@@ -184,7 +189,7 @@ def test_residues_of_a_signal_that_are_too_narrow(
     assert "residues of the stride" in spec.explain((1, 8, 500), "jax")
 
 
-@pytest.mark.parametrize("name", ["few channels", "depthwise", "up"])
+@pytest.mark.parametrize("name", ["few channels", "depthwise", "depthwise, several outputs", "up"])
 def test_batched_by_vmap(name: str) -> None:
     spec, size, _ = CASES[name]
     shape = tuple({"N": 2, "C": spec.in_channels}.get(letter, size) for letter in spec.layout)
@@ -193,6 +198,15 @@ def test_batched_by_vmap(name: str) -> None:
     y = jax.vmap(spec)(jnp.asarray(x), jnp.asarray(w))
     for i in range(3):
         assert np.array_equal(y[i], convspec.reference(spec, x[i], w[i]))
+
+
+def test_channels_are_repeated_for_gradients_alone() -> None:
+    """And of several samples only where there is enough to multiply."""
+    spec, _, told = CASES["depthwise, several outputs"]
+    for samples, repeats in [(1, True), (2, False), (50, True)]:
+        shape = (samples, 40, 40, spec.in_channels)
+        assert (told in spec.explain(shape, "jax")) == repeats
+        assert told not in spec.supports("jax", shape).reason
 
 
 def test_a_derivative_of_another_way() -> None:

@@ -73,10 +73,21 @@ def vjp(function: Callable[..., Any], arrays: Any, cotangent: Any) -> tuple[Any,
     return tuple(jax.jit(gradients)(tuple(arrays), cotangent))
 
 
+def concat(*parts: Any, axis: int) -> Any:
+    """The parts end to end. Often the same one position is a broadcast, as its gradient is a sum.
+
+    That sum XLA computes once; the gradients of parts it may compute anew for each position.
+    """
+    first = parts[0]
+    if first.shape[axis] == 1 and all(part is first for part in parts):
+        return jnp.broadcast_to(first, (*first.shape[:axis], len(parts), *first.shape[axis + 1 :]))
+    return jnp.concatenate(parts, axis)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "cast": lambda x, *, dtype: x.astype(dtype),
-    "concat": lambda *parts, axis: jnp.concatenate(parts, axis),
+    "concat": concat,
     "flip": lambda x, *, axes: jax.lax.rev(x, axes),
     "multiply": lambda a, b: a * b,
     "pad": pad,

@@ -119,7 +119,7 @@ class JaxBackend(PlanBackend):
     def prepare(self, problem: Problem, env: Environment) -> Kernel:
         own, other = self._plans(problem, env)
         run = assemble(own.plan, own.inputs, self.bound, self.unbound)
-        if own.calls != other.calls:
+        if own.differs(other):
             derived = assemble(other.plan, other.inputs, self.bound, self.unbound)
             run = differentiated_by(run, derived)
         return takes_shards(self.compiled(run, env), problem, env)
@@ -132,7 +132,7 @@ class JaxBackend(PlanBackend):
 
     def gradient_notes(self, problem: Problem, env: Environment) -> tuple[str, ...]:
         own, other = self._plans(problem, env)
-        notes = () if own.calls == other.calls else other.notes
+        notes = other.notes if own.differs(other) else ()
         return tuple(dict.fromkeys([*notes, *filter(None, map(note, other.calls))]))
 
     def compiled(self, kernel: Kernel, env: Environment) -> Kernel:

@@ -215,6 +215,19 @@ def mirrored(call: Call) -> Call:
     )
 
 
+def repeat(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
+    """Each channel as often as it has outputs: depthwise with one output for each, by products."""
+    if call.transposed:
+        return transposed(work, call, x, w, b)
+    g, times = call.groups, call.out_channels // call.groups
+    work.notes.append(f"repeat: each channel {times} times, for its outputs")
+    c = call.x_layout.index("C")
+    apart = plan.reshape(x, (*x.shape[:c], g, 1, *x.shape[c + 1 :]))
+    many = plan.concat([apart] * times, c + 1)
+    x = plan.reshape(many, (*x.shape[:c], g * times, *x.shape[c + 1 :]))
+    return taps(work, replace(call, in_channels=g * times, groups=g * times), x, w, b)
+
+
 def taps(work: Lowering, call: Call, x: Node, w: Node, b: Node | None) -> Node:
     """Without a kernel: the sum, over all taps and channels of a group, of elementwise products.
 
@@ -427,5 +440,6 @@ ALGORITHMS: dict[str, Rule] = {
     "spread": spread,
     "stack": stack,
     "subpixel": subpixel,
+    "repeat": repeat,
     "taps": taps,
 }

@@ -80,6 +80,13 @@ class Lowered:
         lines = plan.linear(self.plan, self.inputs)
         return [line.node.params["call"] for line in lines if line.node.op == "conv"]
 
+    def differs(self, other: Lowered) -> bool:
+        """Whether two plans of a problem compute it in different ways.
+
+        One without a kernel call says how in its notes.
+        """
+        return (self.calls, self.notes) != (other.calls, other.notes)
+
     @property
     def multiplications(self) -> Size:
         """Of all kernel calls together."""
