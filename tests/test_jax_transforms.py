@@ -51,6 +51,9 @@ MANY = {
     "picture": ConvSpec(16, 32, (3, 3), padding=1, layout="NHWC"),
     "product": ConvSpec(16, 64, (1, 1), layout="NCHW"),
     "groups": ConvSpec(16, 64, (3, 3), padding="same", groups=2, layout="NHWC"),
+    # Their gradients have a rule of their own.
+    "groups of two": ConvSpec(32, 32, (3, 3), padding=1, groups=16, layout="NHWC"),
+    "depthwise": ConvSpec(4, 8, (3, 3), padding=1, groups=4, layout="NHWC"),
     "transposed": ConvSpec(16, 32, (2, 2), 2, transposed=True, layout="NCHW"),
     "signal": ConvSpec(16, 32, 5, padding="causal", layout="NWC"),
 }

@@ -50,7 +50,22 @@ WORTHWHILE = 2**23
 
 
 def differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
-    """``kernel``, whose derivative is that of ``other``, which computes the same."""
+    """``kernel``, whose derivative is that of ``other``, which computes the same.
+
+    Besides arrays they take what their symbols stand for, of which nothing is a derivative.
+    """
+    plain = _differentiated_by(kernel, other)
+
+    def run(*arrays: Any, **sizes: Any) -> Any:
+        if not sizes:
+            return plain(*arrays)
+        return _differentiated_by(partial(kernel, **sizes), partial(other, **sizes))(*arrays)
+
+    return run
+
+
+def _differentiated_by(kernel: Kernel, other: Kernel) -> Kernel:
+    """:func:`differentiated_by` of arrays alone."""
 
     run: Any = jax.custom_jvp(kernel)
 
